@@ -1,17 +1,34 @@
 -- The ledger: orgs, their trails, and the keys around them.
 --
--- There are two roles. The owner runs migrations and owns all objects. The server
--- connects as quire_server, which may only INSERT and SELECT on the trail.
+-- The roles (docs/database.md, "Roles"): the owner runs migrations and owns all objects. The server
+-- connects as quire_server, which may only INSERT and SELECT on the trail. quire_signer signs,
+-- quire_retention seals and drops; neither is a role that quire_server can become.
 
 DO $$
+DECLARE
+    missing text;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'quire_server') THEN
-        CREATE ROLE quire_server NOLOGIN;
-    END IF;
+    FOREACH missing IN ARRAY ARRAY['quire_server', 'quire_signer', 'quire_retention'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = missing) THEN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', missing);
+        END IF;
+    END LOOP;
 EXCEPTION WHEN insufficient_privilege THEN
-    RAISE EXCEPTION 'the role quire_server does not exist and this login may not create it'
-        USING HINT = 'As a superuser: CREATE ROLE quire_server LOGIN PASSWORD ''…''';
+    RAISE EXCEPTION 'the role % does not exist and this login may not create it', missing
+        USING HINT = format('As a superuser: CREATE ROLE %I LOGIN PASSWORD ''…''; GRANT CONNECT ON DATABASE %I TO %I',
+                            missing, current_database(), missing);
 END $$;
+
+-- Locks that one role alone can take: of empty tables, which it locks in an open transaction. An
+-- advisory lock is open to every role. See ledger/storage/role_lock.py.
+CREATE SCHEMA quire_signing;
+CREATE TABLE quire_signing.leader ();
+CREATE SCHEMA quire_retaining;
+CREATE TABLE quire_retaining.leader ();
+GRANT USAGE ON SCHEMA quire_signing TO quire_signer;
+GRANT USAGE ON SCHEMA quire_retaining TO quire_retention;
+GRANT UPDATE ON quire_signing.leader TO quire_signer;     -- the right that LOCK TABLE needs
+GRANT UPDATE ON quire_retaining.leader TO quire_retention;
 
 -- ---------------------------------------------------------------- tenants
 
@@ -108,16 +125,30 @@ CREATE TRIGGER worm BEFORE UPDATE OR DELETE ON entries
 CREATE TRIGGER worm_truncate BEFORE TRUNCATE ON entries
     FOR EACH STATEMENT EXECUTE FUNCTION quire_refuse_change();
 
--- Creates the partition of the month of the given time; returns true if it was missing.
+-- The partitions of the entries with the first days of their months. Months are compared as dates:
+-- as text, entries_10000_01 is before entries_2026_06.
+CREATE FUNCTION quire_entries_months() RETURNS TABLE (part text, month date)
+LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT c.relname::text, to_date(substr(c.relname, 9), 'YYYY_MM')
+    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = 'public.entries'::regclass AND c.relname ~ '^entries_\d{4,}_\d{2}$'
+$$;
+
+-- Creates the partition of the month of the given time; returns true if it was missing. Only the
+-- owner may call it, as a restore does: it takes any month of the years 1 to 9999.
 -- Attaching, unlike CREATE … PARTITION OF, does not wait for readers of the parent,
 -- so a long verification can't delay appends.
-CREATE FUNCTION quire_create_entries_partition(at timestamptz) RETURNS boolean
+CREATE FUNCTION quire_add_entries_month(at timestamptz) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     first timestamptz := date_trunc('month', at, 'UTC');
     next  timestamptz := (date_trunc('month', at AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC';
     part  text := 'entries_' || to_char(first AT TIME ZONE 'UTC', 'YYYY_MM');
 BEGIN
+    IF (first >= '0001-01-01Z' AND first < '10000-01-01Z') IS NOT TRUE THEN  -- a year BC has the name of one AD
+        RAISE EXCEPTION 'no partition is created for %: its year is not one of 1 to 9999', at
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     PERFORM pg_advisory_xact_lock(73058, 1);
     IF to_regclass('public.' || part) IS NOT NULL THEN
         RETURN false;
@@ -128,23 +159,41 @@ BEGIN
     RETURN true;
 END $$;
 
+-- Refuses a time that is not within 60 months before and 24 months after the present: the server's
+-- role may create partitions, but not so many that planning a query takes long.
+CREATE FUNCTION quire_check_near(at timestamptz) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF (at >= current_timestamp - interval '60 months' AND at <= current_timestamp + interval '24 months') IS NOT TRUE THEN
+        RAISE EXCEPTION 'no partition is created for %: it is over 60 months ago, or over 24 months ahead', at
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Check the clock of the machine that appends, and that of the database.';
+    END IF;
+END $$;
+
+CREATE FUNCTION quire_create_entries_partition(at timestamptz) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    PERFORM quire_check_near(at);
+    RETURN quire_add_entries_month(at);
+END $$;
+
 -- Seals the partitions whose month ended more than a day ago, so that they refuse INSERTs;
 -- returns the number of partitions that this call sealed.
 CREATE FUNCTION quire_seal_partitions(now timestamptz) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    part record;
+    over   record;
     sealed integer := 0;
 BEGIN
     PERFORM pg_advisory_xact_lock(73058, 1);
-    FOR part IN
-        SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-        WHERE i.inhparent = 'public.entries'::regclass
-          AND c.relname ~ '^entries_\d{4,}_\d{2}$'
-          AND to_date(substr(c.relname, 9), 'YYYY_MM') + interval '1 month 1 day' < now AT TIME ZONE 'UTC'
-          AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'sealed')
+    FOR over IN
+        SELECT m.part FROM quire_entries_months() m
+        WHERE m.month + interval '1 month 1 day' < now AT TIME ZONE 'UTC'
+          AND NOT EXISTS (SELECT FROM pg_trigger t
+                          WHERE t.tgrelid = to_regclass('public.' || quote_ident(m.part)) AND t.tgname = 'sealed')
     LOOP
-        EXECUTE format('CREATE TRIGGER sealed BEFORE INSERT ON public.%I FOR EACH ROW EXECUTE FUNCTION public.quire_refuse_insert()', part.relname);
+        EXECUTE format('CREATE TRIGGER sealed BEFORE INSERT ON public.%I FOR EACH ROW EXECUTE FUNCTION public.quire_refuse_insert()', over.part);
         sealed := sealed + 1;
     END LOOP;
     RETURN sealed;
@@ -172,6 +221,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp 
 DECLARE
     part text := 'idempotency_' || to_char(for_day, 'YYYY_MM_DD');
 BEGIN
+    PERFORM quire_check_near(for_day::timestamp AT TIME ZONE 'UTC');
     PERFORM pg_advisory_xact_lock(73058, 2);
     IF to_regclass('public.' || part) IS NOT NULL THEN
         RETURN false;
@@ -211,13 +261,15 @@ CREATE TABLE security_events (
     detail  text NOT NULL
 );
 
--- ---------------------------------------------------------------- rights of the server
+-- ---------------------------------------------------------------- rights
 
-REVOKE ALL ON FUNCTION quire_create_entries_partition(timestamptz), quire_seal_partitions(timestamptz),
+REVOKE ALL ON FUNCTION quire_entries_months(), quire_add_entries_month(timestamptz), quire_check_near(timestamptz),
+    quire_create_entries_partition(timestamptz), quire_seal_partitions(timestamptz),
     quire_create_idempotency_partition(date), quire_drop_idempotency_before(date) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION quire_create_entries_partition(timestamptz), quire_seal_partitions(timestamptz),
-    quire_create_idempotency_partition(date), quire_drop_idempotency_before(date) TO quire_server;
-GRANT USAGE ON SCHEMA public TO quire_server;
+GRANT USAGE ON SCHEMA public TO quire_server, quire_retention;
+GRANT EXECUTE ON FUNCTION quire_create_entries_partition(timestamptz), quire_create_idempotency_partition(date) TO quire_server;
+-- What seals or destroys belongs to a login that the server does not have.
+GRANT EXECUTE ON FUNCTION quire_seal_partitions(timestamptz), quire_drop_idempotency_before(date) TO quire_retention;
 GRANT SELECT, INSERT ON entries, security_events, idempotency TO quire_server;
 GRANT SELECT, INSERT, UPDATE ON orgs, heads, api_keys TO quire_server;
 GRANT SELECT, INSERT, DELETE ON subjects TO quire_server;

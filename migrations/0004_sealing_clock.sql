@@ -5,18 +5,17 @@ CREATE OR REPLACE FUNCTION quire_seal_partitions(now timestamptz) RETURNS intege
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     today  timestamp := least(now, current_timestamp) AT TIME ZONE 'UTC';
-    part   record;
+    over   record;
     sealed integer := 0;
 BEGIN
     PERFORM pg_advisory_xact_lock(73058, 1);
-    FOR part IN
-        SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-        WHERE i.inhparent = 'public.entries'::regclass
-          AND c.relname ~ '^entries_\d{4,}_\d{2}$'
-          AND to_date(substr(c.relname, 9), 'YYYY_MM') + interval '1 month 1 day' < today
-          AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'sealed')
+    FOR over IN
+        SELECT m.part FROM quire_entries_months() m
+        WHERE m.month + interval '1 month 1 day' < today
+          AND NOT EXISTS (SELECT FROM pg_trigger t
+                          WHERE t.tgrelid = to_regclass('public.' || quote_ident(m.part)) AND t.tgname = 'sealed')
     LOOP
-        EXECUTE format('CREATE TRIGGER sealed BEFORE INSERT ON public.%I FOR EACH ROW EXECUTE FUNCTION public.quire_refuse_insert()', part.relname);
+        EXECUTE format('CREATE TRIGGER sealed BEFORE INSERT ON public.%I FOR EACH ROW EXECUTE FUNCTION public.quire_refuse_insert()', over.part);
         sealed := sealed + 1;
     END LOOP;
     RETURN sealed;

@@ -1,7 +1,7 @@
 -- Retention: archived months can be dropped from the database; and restoring from the archive.
 
 -- For how many months entries stay after the end of their month. Only the owner may change it:
--- the server's role can drop nothing unless the owner permits it. NULL: entries stay for ever.
+-- the login of retention can drop nothing unless the owner permits it. NULL: entries stay for ever.
 CREATE TABLE retention (
     single      boolean PRIMARY KEY DEFAULT true CHECK (single),
     keep_months integer CHECK (keep_months >= 1)
@@ -32,26 +32,29 @@ CREATE TRIGGER worm_truncate BEFORE TRUNCATE ON departed
     FOR EACH STATEMENT EXECUTE FUNCTION quire_refuse_change();
 GRANT SELECT ON departed TO quire_server;
 
--- Drops the partition of a month and records the dropped ranges of each org, all or nothing.
--- Refuses unless the policy permits it, the month is sealed and the oldest in the database, the
--- entries of each org directly follow its dropped ones, are archived in the target and followed
--- by newer entries, and an entry of the trail "system", written after that month, records the
--- drop. Returns the number of dropped entries; NULL if there is no such partition. Appends queue
--- behind it while it waits for readers, so it has a short lock_timeout.
-CREATE FUNCTION quire_drop_entries_partition(at timestamptz, archive text, entry bigint)
+-- Drops the partition of a month and records the dropped ranges of each org, all or nothing. Only
+-- quire_retention may call it, which has compared every entry with the archive, read back, and names
+-- in "held" what it read: of each org the entries and the hash of the last. Rows that others can
+-- write are no evidence. Refuses unless the policy permits it, the month is sealed and the oldest in
+-- the database, the entries of each org are those of "held", directly follow its dropped ones, are
+-- archived in the target and followed by newer entries, and an entry of the trail "system", written
+-- after that month, records the drop. Returns the number of dropped entries; NULL if there is no
+-- such partition. Appends queue behind it while it waits for readers, so it has a short lock_timeout.
+CREATE FUNCTION quire_drop_entries_partition(at timestamptz, archive text, entry bigint, held jsonb)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET lock_timeout = '2s' AS $$
 DECLARE
     start  timestamp := date_trunc('month', at AT TIME ZONE 'UTC');
     next   timestamp := start + interval '1 month';
-    part   text := 'entries_' || to_char(start, 'YYYY_MM');
+    part   text;
     keep   integer;
     told   jsonb;
     gone   bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock(73058, 1);
-    IF to_regclass('public.' || part) IS NULL THEN
+    SELECT m.part INTO part FROM quire_entries_months() m WHERE m.month = start::date;
+    IF part IS NULL THEN
         RETURN NULL;
     END IF;
     SELECT keep_months INTO keep FROM retention;
@@ -62,8 +65,7 @@ BEGIN
                    AND t.tgname = 'sealed' AND t.tgenabled <> 'D') THEN
         PERFORM quire_refuse_drop(part, 'it is not sealed');
     END IF;
-    IF EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-               WHERE i.inhparent = 'public.entries'::regclass AND c.relname < part) THEN
+    IF EXISTS (SELECT FROM quire_entries_months() m WHERE m.month < start::date) THEN
         PERFORM quire_refuse_drop(part, 'an older month is still there');
     END IF;
     EXECUTE format(
@@ -91,7 +93,9 @@ BEGIN
            OR told ->> 'target' IS DISTINCT FROM archive THEN
             PERFORM quire_refuse_drop(part, 'no entry of the trail "system" records it');
         END IF;
-        PERFORM quire_check_departed(part, start::date, next AT TIME ZONE 'UTC', entry, told -> 'orgs');
+        PERFORM quire_check_departed(part, start::date, next AT TIME ZONE 'UTC', entry);
+        PERFORM quire_check_ranges(part, start::date, entry, held, 'what is in it of org %s was not read back from the archive');
+        PERFORM quire_check_ranges(part, start::date, entry, told -> 'orgs', 'the record says something else of org %s');
     END IF;
     EXECUTE format('ALTER TABLE public.entries DETACH PARTITION public.%I', part);
     EXECUTE format('DROP TABLE public.%I', part);
@@ -99,7 +103,7 @@ BEGIN
 END $$;
 
 -- Checks the conditions for each org of a month to drop. `next` is the end of the month.
-CREATE FUNCTION quire_check_departed(part text, of_month date, next timestamptz, entry bigint, told jsonb)
+CREATE FUNCTION quire_check_departed(part text, of_month date, next timestamptz, entry bigint)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     org bigint;
@@ -125,13 +129,21 @@ BEGIN
     IF org IS NOT NULL THEN
         PERFORM quire_refuse_drop(part, format('entries of org %s are not archived', org));
     END IF;
+END $$;
+
+-- Checks that the dropped entries of each org are those that "said" names, and their last hashes.
+CREATE FUNCTION quire_check_ranges(part text, of_month date, entry bigint, said jsonb, reason text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    org bigint;
+BEGIN
     SELECT d.org_id INTO org FROM departed d
-    LEFT JOIN jsonb_to_recordset(told) AS t (org_id bigint, first_seq bigint, last_seq bigint, last_hash text)
+    LEFT JOIN jsonb_to_recordset(said) AS t (org_id bigint, first_seq bigint, last_seq bigint, last_hash text)
         ON t.org_id = d.org_id AND t.first_seq = d.first_seq AND t.last_seq = d.last_seq
        AND t.last_hash = encode(d.last_hash, 'hex')
     WHERE d.month = of_month AND d.record_seq = entry AND t.org_id IS NULL LIMIT 1;
     IF org IS NOT NULL THEN
-        PERFORM quire_refuse_drop(part, format('the record says something else of org %s', org));
+        PERFORM quire_refuse_drop(part, format(reason, org));
     END IF;
 END $$;
 
@@ -140,10 +152,10 @@ BEGIN
     RAISE EXCEPTION '% stays: %', part, reason USING ERRCODE = 'QR001';
 END $$;
 
-REVOKE ALL ON FUNCTION quire_check_departed(text, date, timestamptz, bigint, jsonb),
-    quire_refuse_drop(text, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION quire_drop_entries_partition(timestamptz, text, bigint) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION quire_drop_entries_partition(timestamptz, text, bigint) TO quire_server;
+REVOKE ALL ON FUNCTION quire_check_departed(text, date, timestamptz, bigint),
+    quire_check_ranges(text, date, bigint, jsonb, text), quire_refuse_drop(text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION quire_drop_entries_partition(timestamptz, text, bigint, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION quire_drop_entries_partition(timestamptz, text, bigint, jsonb) TO quire_retention;
 
 -- A restore knows all leaves of the anchor log, but the orgs of its own leaves only. The other
 -- leaves have org -1. The owner may set their org once; the server's role may not update.

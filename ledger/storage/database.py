@@ -18,6 +18,17 @@ from ledger.storage.session import prepare_session
 SERVER_ROLE: Final = "quire_server"
 INDEXER_ROLE: Final = "quire_indexer"
 """Adds rows to the search index, and reads the tags of entries."""
+SIGNER_ROLE: Final = "quire_signer"
+"""Signs trees. The server's role can't become it, nor end its sessions."""
+RETENTION_ROLE: Final = "quire_retention"
+"""Seals months and drops them. The server's role can't become it."""
+LOGIN_SETTINGS: Final = {
+    SERVER_ROLE: "QUIRE_DATABASE_URL",
+    INDEXER_ROLE: "QUIRE_DATABASE_URL",
+    SIGNER_ROLE: "QUIRE_DATABASE_SIGNER_URL",
+    RETENTION_ROLE: "QUIRE_DATABASE_RETENTION_URL",
+}
+"""The setting that names the login which acts as each role."""
 APPLICATION: Final = "quire"
 """A connection's application name in pg_stat_activity; its purpose may follow."""
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -129,10 +140,11 @@ async def _become(role: str, connection: Connection) -> None:
             asyncpg.InsufficientPrivilegeError,
             asyncpg.InvalidParameterValueError,
         ) as error:
-            member = "<login>" if role == SERVER_ROLE else SERVER_ROLE
+            member = SERVER_ROLE if role == INDEXER_ROLE else "<login>"
+            login = SERVER_ROLE if role == INDEXER_ROLE else role
             raise StorageError(
-                f"the login of QUIRE_DATABASE_URL can't act as {role}: {error}. Connect as "
-                f"{SERVER_ROLE}, or grant it: GRANT {role} TO {member}"
+                f"the login of {LOGIN_SETTINGS[role]} can't act as {role}: {error}. Connect as "
+                f"{login}, or grant it: GRANT {role} TO {member}"
             ) from None
 
 

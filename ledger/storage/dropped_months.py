@@ -18,12 +18,12 @@ import asyncpg
 from ledger.chain import ChainHead
 from ledger.entry import from_datetime
 from ledger.errors import RetentionRefused
-from ledger.storage.database import Database, connect, connect_as_owner, explained
+from ledger.storage.database import RETENTION_ROLE, Database, connect_as_owner, explained
 from ledger.storage.entries.months import MAX_MONTHS
 from ledger.storage.lock_waits import log_lock_waits
+from ledger.storage.role_lock import RETAINING, RoleLock
 
-RETENTION_LOCK: Final = 7_305_804_406
-
+APPLICATION: Final = "quire retention"
 LIVE_FROM: Final = "SELECT coalesce(max(last_seq) + 1, 0) FROM departed WHERE org_id = $1"
 OF_ORG: Final = """
 SELECT first_seq, last_seq, first_at, last_at FROM departed WHERE org_id = $1 ORDER BY first_seq"""
@@ -74,18 +74,16 @@ async def last(queries: Any, org_id: int) -> ChainHead | None:
 
 
 @asynccontextmanager
-async def exclusive(url: str) -> AsyncIterator[bool]:
-    """Try to hold the retention lock during the block: True if no other process drops months.
+async def exclusive(retention_url: str) -> AsyncIterator[bool]:
+    """Try to hold the lock of retention during the block: True if no other process drops months.
 
-    Raises DatabaseUnavailable.
+    Raises StorageError.
     """
-    connection = await connect(url)
+    lock = await RoleLock.connect(retention_url, RETENTION_ROLE, RETAINING, name=APPLICATION)
     try:
-        async with explained():
-            locked = await connection.fetchval("SELECT pg_try_advisory_lock($1)", RETENTION_LOCK)
-        yield bool(locked)
+        yield await lock.take()
     finally:
-        connection.terminate()
+        lock.close()
 
 
 async def gone(database: Database) -> list[DroppedMonthSummary]:

@@ -1,6 +1,7 @@
 """Partitions: created ahead of time, sealed when their month is over, dropped by age.
 
-Functions of the owner do the work, so the server role needs no right to DDL.
+Functions of the owner do the work, so no other role needs a right to DDL. The server's role creates
+partitions near the present; it can neither seal nor drop one.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from ledger.storage.database import Database
+from ledger.storage.database import RETENTION_ROLE, Database, connect, explained
 from ledger.storage.entries import months
 
 MONTHS_AHEAD: Final = 3
@@ -44,8 +45,15 @@ async def prepare(database: Database, now: datetime) -> None:
             await connection.execute(CREATE_DAY, day)
 
 
-async def retire(database: Database, now: datetime, idempotency_days: int) -> None:
-    """Seal the months that are over, and drop expired idempotency keys."""
-    async with database.connection() as connection:
-        await connection.execute(SEAL, now)
-        await connection.execute(DROP_DAYS, now.date() - timedelta(days=idempotency_days))
+async def retire(retention_url: str, now: datetime, idempotency_days: int) -> None:
+    """Seal the months that are over, and drop expired idempotency keys, as the login of retention.
+
+    Raises StorageError.
+    """
+    connection = await connect(retention_url, name="quire retention", role=RETENTION_ROLE)
+    try:
+        async with explained():
+            await connection.execute(SEAL, now)
+            await connection.execute(DROP_DAYS, now.date() - timedelta(days=idempotency_days))
+    finally:
+        connection.terminate()

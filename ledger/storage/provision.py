@@ -1,21 +1,23 @@
 """The database and its roles, created by a superuser before the first migration.
 
 `quire_owner` owns the database and runs the migrations; it is not a superuser. `quire_server` is
-the role of the running server: it may connect, and the migrations grant its other rights. The
-builder of the search index connects like the server, and becomes `quire_indexer`. No role gets a password here. The embedded PostgreSQL needs none; an operator sets one with
-``ALTER ROLE … PASSWORD`` or configures another method of authentication.
+the role of the running server, `quire_signer` that of its signer, `quire_retention` that of what
+seals and drops months: they may connect, and the migrations grant their other rights. The builder
+of the search index connects like the server, and becomes `quire_indexer`; the server can become no
+other role. No role gets a password here. The embedded PostgreSQL needs none; an operator sets one
+with ``ALTER ROLE … PASSWORD`` or configures another method of authentication.
 """
 
 import os
 
 import asyncpg
 
+from ledger.storage.database import INDEXER_ROLE, RETENTION_ROLE, SERVER_ROLE, SIGNER_ROLE
 from ledger.storage.lock_waits import log_lock_waits
 from ledger.storage.session import prepare_session
 
 OWNER_ROLE = "quire_owner"
-SERVER_ROLE = "quire_server"
-INDEXER_ROLE = "quire_indexer"
+LOGINS = (SERVER_ROLE, SIGNER_ROLE, RETENTION_ROLE)
 DATABASE = "quire"
 
 # Two servers may provision at once; the number must differ from other advisory locks.
@@ -35,7 +37,7 @@ _CREATE_DATABASE = (
     "LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C'"
 )
 _CLOSE_TO_OTHERS = "REVOKE ALL ON DATABASE {database} FROM PUBLIC"
-_OPEN_TO_SERVER = "GRANT CONNECT ON DATABASE {database} TO {server}"
+_OPEN_TO_LOGINS = "GRANT CONNECT ON DATABASE {database} TO {logins}"
 
 
 async def provision(superuser_url: str, database: str = DATABASE) -> None:
@@ -50,7 +52,7 @@ async def provision(superuser_url: str, database: str = DATABASE) -> None:
         await prepare_session(connection)
         async with log_lock_waits(superuser_url, name):
             await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-            for role in (OWNER_ROLE, SERVER_ROLE):
+            for role in (OWNER_ROLE, *LOGINS):
                 if not await connection.fetchval(_ROLE_EXISTS, role):
                     await connection.execute(_CREATE_ROLE.format(role=_identifier(role)))
             await _provide_indexer(connection)
@@ -75,12 +77,12 @@ async def _provide_database(
     names = {
         "database": _identifier(database),
         "owner": _identifier(OWNER_ROLE),
-        "server": _identifier(SERVER_ROLE),
+        "logins": ", ".join(map(_identifier, LOGINS)),
     }
     if not await connection.fetchval(_DATABASE_EXISTS, database):
         await connection.execute(_CREATE_DATABASE.format(**names))
     await connection.execute(_CLOSE_TO_OTHERS.format(**names))
-    await connection.execute(_OPEN_TO_SERVER.format(**names))
+    await connection.execute(_OPEN_TO_LOGINS.format(**names))
 
 
 def _identifier(name: str) -> str:

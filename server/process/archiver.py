@@ -233,4 +233,4 @@ class Archiver:
 def main() -> None:
     """Run the archiver's process, which the supervisor starts."""
     os.nice(NICENESS)
-    run_child(lambda settings, database_url: Archiver(settings, database_url).run())
+    run_child(lambda context: Archiver(context.settings, context.database_url).run())

@@ -1,4 +1,4 @@
-"""Keeps the processes beside the workers running: the signer, the archiver.
+"""Keeps the processes beside the workers running: signer, archiver, indexer, retention.
 
 A process that dies is started again. No request waits for these processes.
 """
@@ -21,7 +21,7 @@ import structlog
 import uvloop
 
 from ledger.core.lasting import Lasting
-from server.process.context import CONTEXT, ProcessContext
+from server.process.context import ProcessContext
 from server.process.logs import configure
 from server.settings import Settings
 
@@ -35,12 +35,15 @@ RUNS_S: Final = 30.0
 
 
 @contextmanager
-def kept_running(name: str, module: str, settings: Settings, database_url: str) -> Iterator[None]:
+def kept_running(
+    name: str, module: str, settings: Settings, database_url: str, login_url: str | None = None
+) -> Iterator[None]:
     """Keep one process running while the block runs; stop it in order afterwards.
 
-    ``module`` has its ``main``; ``name`` is its name in the log.
+    ``module`` has its ``main``; ``name`` is its name in the log; ``login_url`` is that of the login
+    that this process alone has.
     """
-    context = ProcessContext(settings, database_url, os.getpid()).encoded()
+    context = ProcessContext(settings.without_logins(), database_url, os.getpid(), login_url)
     child = _Child(name, f"from {module} import main; main()", context)
     thread = threading.Thread(target=child.keep, name=f"{name}-watch", daemon=True)
     thread.start()
@@ -52,7 +55,7 @@ def kept_running(name: str, module: str, settings: Settings, database_url: str) 
 
 
 class _Child:
-    def __init__(self, name: str, code: str, context: str) -> None:
+    def __init__(self, name: str, code: str, context: ProcessContext) -> None:
         self._name = name
         self._code = code
         self._context = context
@@ -93,7 +96,7 @@ class _Child:
         path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
         return subprocess.Popen(
             (sys.executable, "-P", "-c", self._code),
-            env={**os.environ, CONTEXT: self._context, "PYTHONPATH": path},
+            env={**self._context.environment(), "PYTHONPATH": path},
             # A group of its own: the Ctrl-C of a terminal goes to the supervisor, which stops it.
             start_new_session=True,
         )
@@ -113,15 +116,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def run_child(work: Callable[[Settings, str], Coroutine[Any, Any, None]]) -> None:
-    """Run ``work`` in the child process, with the settings and database of its context.
+def run_child(work: Callable[[ProcessContext], Coroutine[Any, Any, None]]) -> None:
+    """Run ``work`` in the child process, with its context.
 
     Ends in order at SIGTERM, at SIGINT, or when its supervisor ended.
     """
     context = ProcessContext.from_environment()
     configure(context.settings)
     context.follow()
-    uvloop.run(_until_ended(work(context.settings, context.database_url)))
+    uvloop.run(_until_ended(work(context)))
 
 
 async def _until_ended(work: Coroutine[Any, Any, None]) -> None:

@@ -105,4 +105,4 @@ def indexing(settings: Settings, database_url: str) -> Iterator[None]:
 def main() -> None:
     """Run the indexer's process, which the supervisor starts."""
     os.nice(NICENESS)
-    run_child(lambda settings, database_url: Indexer(settings, database_url).run())
+    run_child(lambda context: Indexer(context.settings, context.database_url).run())

@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 import structlog
 
 from ledger.core.lasting import Lasting
+from ledger.storage.database import LOGIN_SETTINGS, RETENTION_ROLE, SIGNER_ROLE
+from ledger.storage.logins import require_login
 from ledger.storage.migrate import migrate
 from ledger.storage.pooler import require_sessions
 from ledger.storage.provision import provision
@@ -28,10 +30,15 @@ RUNS_S: Final = 60.0
 
 
 class DatabaseUrls(NamedTuple):
-    """The URLs of the database for its owner and for the server's role."""
+    """The URLs of the database for its owner, the server's role, the signer and retention.
+
+    The last two are None where no setting names them.
+    """
 
     owner: str
     server: str
+    signer: str | None
+    retention: str | None
 
 
 @contextmanager
@@ -46,7 +53,9 @@ def own_database(settings: Settings, *, serves: bool = False) -> Iterator[Databa
         owner = settings.database_owner_url or settings.database_url
         asyncio.run(require_sessions(settings.database_url, "QUIRE_DATABASE_URL"))
         asyncio.run(_migrate_own(settings, owner))
-        yield DatabaseUrls(owner, settings.database_url)
+        asyncio.run(_require_logins(settings))
+        signer, retention = settings.database_signer_url, settings.database_retention_url
+        yield DatabaseUrls(owner, settings.database_url, signer, retention)
         return
     postgres = EmbeddedPostgres(settings.data_dir)
     if not serves and settings.data_dir.is_dir() and postgres.attach():
@@ -65,7 +74,18 @@ def own_database(settings: Settings, *, serves: bool = False) -> Iterator[Databa
 
 
 def _urls(postgres: EmbeddedPostgres) -> DatabaseUrls:
-    return DatabaseUrls(postgres.url(OWNER_ROLE), postgres.url(SERVER_ROLE))
+    return DatabaseUrls(*map(postgres.url, (OWNER_ROLE, SERVER_ROLE, SIGNER_ROLE, RETENTION_ROLE)))
+
+
+async def _require_logins(settings: Settings) -> None:
+    """Raise StorageError unless the logins that are named act as their roles, and only they do."""
+    for role, url in (
+        (SIGNER_ROLE, settings.database_signer_url),
+        (RETENTION_ROLE, settings.database_retention_url),
+    ):
+        if url is not None:
+            await require_sessions(url, LOGIN_SETTINGS[role])
+            await require_login(url, role)
 
 
 async def _migrate_own(settings: Settings, owner_url: str) -> None:

@@ -42,11 +42,14 @@ from server.process.connections import warn_of_few_connections
 from server.process.context import CONTEXT, ProcessContext
 from server.process.indexer import indexing
 from server.process.logs import configure
-from server.process.own_database import own_database
+from server.process.own_database import DatabaseUrls, own_database
+from server.process.required_logins import retention_login
+from server.process.retention import retaining
 from server.process.signing import signing
 from server.process.worker import application, uvicorn_config
-from server.settings import Settings
+from server.settings import LOGIN_URLS, Settings
 from server.settings.data_dir import concerns, make_data_dir
+from server.settings.environment import variable
 
 log = structlog.get_logger("quire")
 
@@ -57,15 +60,18 @@ def serve(settings: Settings) -> int:
     settings = replace(settings, data_dir=make_data_dir(settings.data_dir))
     _report_concerns(settings)
     listener = listen(settings.host, settings.port)
-    with contextlib.closing(listener), _ended_in_order(), _database(settings) as url:
+    with contextlib.closing(listener), _ended_in_order(), _database(settings) as urls:
+        retention = retention_login(settings, urls)
+        url = urls.server
         platform = asyncio.run(prepare(settings, url))
         with (
             signing(settings, url),
             archiving(settings, url),
             indexing(settings, url),
+            retaining(settings, url, retention),
             _announced(settings, platform),
         ):
-            return _run(settings, url, listener)
+            return _run(settings.without_logins(), url, listener)
 
 
 def _report_concerns(settings: Settings) -> None:
@@ -101,11 +107,11 @@ def _ended_in_order() -> Iterator[None]:
 
 
 @contextmanager
-def _database(settings: Settings) -> Iterator[str]:
-    """Yield the URL of the server role in the migrated database; keep an embedded one running."""
+def _database(settings: Settings) -> Iterator[DatabaseUrls]:
+    """Yield the URLs of the migrated database; keep an embedded one running."""
     with own_database(settings, serves=True) as database:
         asyncio.run(set_keep_months(database.owner, settings.retention_months))
-        yield database.server
+        yield database
 
 
 async def prepare(settings: Settings, url: str) -> KeyFile:
@@ -138,6 +144,8 @@ def _run(settings: Settings, url: str, listener: socket.socket) -> int:
         server.run(sockets=[listener])
         return 0 if server.started else 2  # 1 means that a trail has a fault
     os.environ[CONTEXT] = ProcessContext(settings, url, os.getpid()).encoded()
+    for name in LOGIN_URLS:  # the workers inherit the environment
+        os.environ.pop(variable(name), None)
     metrics = Path(tempfile.mkdtemp(prefix="quire-metrics-"))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     try:

@@ -181,4 +181,4 @@ class SignerProcess:
 
 def main() -> None:
     """Run the signer's process, which the supervisor starts."""
-    run_child(lambda settings, database_url: SignerProcess(settings, database_url).run())
+    run_child(lambda context: SignerProcess(context.settings, context.database_url).run())

@@ -5,7 +5,7 @@ that names it. Values never appear in messages or in `repr`: some are keys.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
@@ -21,6 +21,8 @@ from server.settings.sections.serving import ListeningSettings, RunningSettings
 from server.settings.sections.signing import AttestationSettings, SigningSettings
 from server.settings.sections.trails import AppendSettings, BundleSettings, TimeSettings
 
+LOGIN_URLS: Final = ("database_owner_url", "database_signer_url", "database_retention_url")
+"""The settings of logins that may do what the server's role may not."""
 EMBEDDED_CONNECTIONS_MAX = 180  # of PostgreSQL's 200; the rest is for operators and migrations
 T = TypeVar("T")
 
@@ -110,6 +112,12 @@ class Settings(
         """The name of the setting that holds the URL of the owner's role."""
         return "QUIRE_DATABASE_OWNER_URL" if self.database_owner_url else "QUIRE_DATABASE_URL"
 
+    def without_logins(self) -> Self:
+        """Return the settings for a process that needs none of the other logins."""
+        return replace(
+            self, database_owner_url=None, database_signer_url=None, database_retention_url=None
+        )
+
     @property
     def _declared_unlocked(self) -> bool:
         return (self.archive_url or "").endswith("?lock=none")
@@ -136,8 +144,12 @@ class Settings(
                 "QUIRE_TSA_URL is set, but QUIRE_TSA_CA is not: name the PEM file of the "
                 "authority's CA certificates."
             )
-        if self.database_owner_url is not None and self.database_url is None:
-            problems.append("QUIRE_DATABASE_OWNER_URL is set, but QUIRE_DATABASE_URL is not.")
+        if self.database_url is None:
+            problems += [
+                f"{environment.variable(name)} is set, but QUIRE_DATABASE_URL is not."
+                for name in LOGIN_URLS
+                if getattr(self, name) is not None
+            ]
         if self.log_keys is not None and self.log_signing_keys is not None:
             problems.append("QUIRE_LOG_KEYS and QUIRE_LOG_SIGNING_KEYS are both set: use one.")
         if (self.archive_url or "").startswith("s3://") and not (

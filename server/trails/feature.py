@@ -52,7 +52,6 @@ FEATURE: Final = Feature(
         "server.trails.tasks:keep_up",
         "server.trails.tasks:follow_notifications",
         "server.trails.tasks:watch_signed_trees",
-        "server.trails.tasks:retain",
     ),
     entry_kinds=ENTRY_KINDS,
     data_files=(

@@ -1,18 +1,18 @@
-"""Retention in a server: records in the trail "system", runs in one process at a time."""
+"""Retention in a server: seals months, drops those that are due, one process at a time.
+
+What it does to months it does as the login of retention; it records drops in the trail "system" as
+the server.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Final
-
-import structlog
+from typing import Any
 
 from ledger.archive.retention.run import DroppedMonth, Recorder, Retention
-from ledger.core.lasting import GRACE_S, Lasting
-from ledger.errors import DatabaseAway, QuireError, RetentionRefused
+from ledger.errors import RetentionRefused
 from ledger.keys import SigningKeyring
-from ledger.storage import dropped_months
+from ledger.storage import dropped_months, partitions
 from ledger.storage.database import Database
 from ledger.storage.entries import months
 from server.access.directory import Directory
@@ -21,21 +21,18 @@ from server.trails.archive_targets import named_target, policy_of
 from server.trails.clock import ServerClock
 from server.trails.guarding import TrailGuard
 
-log = structlog.get_logger("quire")
-
-POLL_INTERVAL_S: Final = 3_600.0
-"""Between two checks for due months."""
-RETRY_S: Final = 5.0
-"""The first pause after the database was away; each further one is twice as long, up to an hour."""
-
 
 class RetentionTask:
-    """Drops the months that are due by the retention policy."""
+    """Seals months, and drops those that are due by the retention policy.
+
+    ``retention_url`` is the URL of the login that may do so.
+    """
 
     def __init__(
         self,
         settings: Settings,
         database: Database,
+        retention_url: str,
         keyring: Callable[[bool], SigningKeyring],
         directory: Directory,
         guard: TrailGuard,
@@ -43,10 +40,25 @@ class RetentionTask:
     ) -> None:
         self._settings = settings
         self._database = database
+        self._retention_url = retention_url
         self._keyring = keyring
         self._directory = directory
         self._guard = guard
         self._clock = clock
+
+    async def seal(self) -> None:
+        """Seal the months that are over, and drop expired idempotency keys.
+
+        Raises ClockUnsteady, StorageError.
+        """
+        await self._clock.compare(self._database)
+        # Neither can be undone: a wrong clock must not decide them.
+        now = self._clock.settled()
+        await partitions.retire(self._retention_url, now, self._settings.idempotency_days)
+
+    async def due(self) -> bool:
+        """Return whether the policy no longer keeps a month."""
+        return any(month.due for month in await months.present(self._database))
 
     async def run(
         self, report: Callable[[DroppedMonth], None] = lambda _: None
@@ -57,7 +69,7 @@ class RetentionTask:
         url = self._settings.archive_target
         if url is None:
             raise RetentionRefused("nothing is archived here: set QUIRE_ARCHIVE_URL")
-        async with dropped_months.exclusive(self._database.url) as acquired:
+        async with dropped_months.exclusive(self._retention_url) as acquired:
             if not acquired:
                 raise RetentionRefused("another process is dropping months; try again later")
             async with named_target(self._settings, url) as target:
@@ -66,6 +78,7 @@ class RetentionTask:
                 retention = Retention(
                     target,
                     self._database,
+                    self._retention_url,
                     self._keyring,
                     recorder,
                     policy_of(self._settings),
@@ -73,29 +86,6 @@ class RetentionTask:
                     clock=self._clock.seconds,
                 )
                 return await retention.run(report)
-
-    async def watch(self) -> None:
-        """Drop due months every hour until cancelled; log what prevents it."""
-        trouble = Lasting("due months are not dropped", "due months are dropped again")
-        away = Lasting(
-            "due months wait for the database", "due months are dropped again", grace_s=GRACE_S
-        )
-        retry_s = RETRY_S
-        while True:
-            pause_s = POLL_INTERVAL_S
-            try:
-                if any(month.due for month in await months.present(self._database)):
-                    await self.run(_log_dropped)
-            except DatabaseAway as error:
-                away.failed(log.warning, str(error), early=log.info)
-                pause_s, retry_s = retry_s, min(2 * retry_s, POLL_INTERVAL_S)
-            except QuireError as error:
-                trouble.failed(log.warning, str(error))
-            else:
-                trouble.fine()
-                away.fine()
-                retry_s = RETRY_S
-            await asyncio.sleep(pause_s)
 
     async def _system(self, event: Mapping[str, Any]) -> int:
         org = await self._directory.system()
@@ -106,13 +96,3 @@ class RetentionTask:
         if org is None:
             raise RetentionRefused(f"an org with entries in the month does not exist (id {org_id})")
         await self._guard.record(org, event)
-
-
-def _log_dropped(dropped: DroppedMonth) -> None:
-    log.info(
-        "a month was dropped from the database",
-        month=f"{dropped.month:%Y-%m}",
-        entries=dropped.entries,
-        orgs=dropped.orgs,
-        record=dropped.record_seq,
-    )

@@ -41,7 +41,6 @@ from server.trails.clock import ServerClock
 from server.trails.entry_bundles import EntryBundles
 from server.trails.growth import TreeGrowthWaiters
 from server.trails.guarding import TrailGuard
-from server.trails.retaining import RetentionTask
 
 log = structlog.get_logger("quire")
 
@@ -116,9 +115,6 @@ class Services:
         self.entry_bundles = EntryBundles(self.trail.leaves)
         self.bundles = BundleBuilder(
             database, self.trail, self.sealer, at_once=settings.bundles_at_once
-        )
-        self.retaining = RetentionTask(
-            settings, database, keyring, self.directory, self.guard, clock
         )
         self._parts: dict[Callable[[Services], Any], Any] = {}
         self._tasks: list[asyncio.Task[None]] = []

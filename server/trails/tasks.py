@@ -28,12 +28,6 @@ async def watch_signed_trees(services: Services) -> None:
     await services.growth.watch()
 
 
-async def retain(services: Services) -> None:
-    """Drop due months from the database, if retention is on."""
-    if services.settings.retention_months is not None:
-        await services.retaining.watch()
-
-
 async def follow_notifications(services: Services) -> None:
     """Drop cached values that another process changed."""
 
@@ -54,15 +48,13 @@ async def follow_notifications(services: Services) -> None:
 
 
 async def keep_up(services: Services) -> None:
-    """Create partitions ahead of time, drop old ones and old jobs; a missed hour is harmless."""
+    """Create partitions ahead of time, drop old jobs; a missed hour is harmless."""
     trouble = Lasting("upkeep failed and is tried again", "upkeep works again", grace_s=GRACE_S)
     while True:
         pause_s: float = UPKEEP_S
         try:
             await partitions.prepare(services.database, services.clock.moment())
-            # Retiring and expiring can't be undone: a wrong clock must not decide them.
-            days = services.settings.idempotency_days
-            await partitions.retire(services.database, services.clock.settled(), days)
+            # Expiring can't be undone: a wrong clock must not decide it.
             kept_days = services.settings.verification_days
             await services.verification_table.expire(services.clock.settled(), kept_days)
         except ClockUnsteady as error:

@@ -1,4 +1,4 @@
-"""The database refuses to drop a month, even to the server role, unless its conditions hold."""
+"""The database refuses to drop a month, even to the login of retention, unless its conditions hold."""
 
 from __future__ import annotations
 
@@ -47,10 +47,17 @@ async def recorded(archived_trail: SignedTrail, folder: Target, /, **changes: An
         return await append_to_system(running, archived_trail, event)
 
 
+async def drop(archived_trail: SignedTrail, target: Target, record: int) -> int | None:
+    """Drop January as after a read-back that found every entry archived."""
+    held = await months.ranges(archived_trail.server, JANUARY)
+    url = archived_trail.database.retention_url
+    return await months.drop(url, JANUARY, target.url, record, held)
+
+
 async def refused(archived_trail: SignedTrail, target: Target, record: int, why: str) -> None:
     before = await rows_of(archived_trail.database, ORG_ID)
     with pytest.raises(RetentionRefused, match=why):
-        await months.drop(archived_trail.database.server_url, JANUARY, target.url, record)
+        await drop(archived_trail, target, record)
     assert await rows_of(archived_trail.database, ORG_ID) == before
     assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 0
 
@@ -59,9 +66,8 @@ async def test_all_conditions_hold(archived_trail: SignedTrail, folder: Target) 
     await append_three_months(archived_trail, folder, 30, 5)
     await set_retention(archived_trail, 1)
     record = await recorded(archived_trail, folder)
-    url = archived_trail.database.server_url
-    assert await months.drop(url, JANUARY, folder.url, record) == 30
-    assert await months.drop(url, JANUARY, folder.url, record) is None
+    assert await drop(archived_trail, folder, record) == 30
+    assert await drop(archived_trail, folder, record) is None
 
 
 @pytest.mark.parametrize(
@@ -133,7 +139,7 @@ async def test_the_month_must_be_the_oldest_and_complete(
     await append_three_months(archived_trail, folder, 30, 5, 5)
     await set_retention(archived_trail, 1)
     with pytest.raises(RetentionRefused, match="an older month is still there"):
-        await months.drop(archived_trail.database.server_url, FEBRUARY, folder.url, 0)
+        await months.drop(archived_trail.database.retention_url, FEBRUARY, folder.url, 0, [])
     record = await recorded(archived_trail, folder)
     await blocks.remove(archived_trail.superuser, ORG_ID, 7)
     await refused(archived_trail, folder, record, "departed_whole")

@@ -205,7 +205,7 @@ async def test_sealed_months_accept_only_restored_entries(
     async with superuser(migrated_database) as connection:
         await connection.execute("SET session_replication_role = origin")
         month = archived_trail.rows[0].anchored_at
-        await connection.execute("SELECT quire_create_entries_partition($1)", month)
+        await connection.execute("SELECT quire_add_entries_month($1)", month)
         await connection.execute("SELECT quire_seal_partitions(now())")
         await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="sealed"):

@@ -161,12 +161,14 @@ async def test_keys_are_dropped_with_their_day_and_not_before(database: Database
         org = await new_org(past.database)
         await past.append(org, b"old", idempotency=key("old"))
         await present.append(org, b"young", idempotency=key("young"))
-        await partitions.retire(present.database, now, idempotency_days=11)
+        await partitions.retire(database.retention_url, now, idempotency_days=11)
         assert (await present.append(org, b"old", idempotency=key("old"))).replayed
-        await partitions.retire(present.database, now, idempotency_days=7)
+        await partitions.retire(database.retention_url, now, idempotency_days=7)
         assert not (await present.append(org, b"old", idempotency=key("old"))).replayed
         assert (await present.append(org, b"young", idempotency=key("young"))).replayed
-        await partitions.retire(present.database, now + timedelta(days=400), idempotency_days=7)
+        await partitions.retire(
+            database.retention_url, now + timedelta(days=400), idempotency_days=7
+        )
         assert (await present.append(org, b"young", idempotency=key("young"))).replayed, (
             "a wrong clock must not drop the keys of today"
         )

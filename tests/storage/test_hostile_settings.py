@@ -308,9 +308,7 @@ async def test_a_table_that_a_crash_empties_is_refused(database: Database, table
     if table.startswith("a month"):
         table = partition(2026, 1)
         moment = "2026-01-05T00:00:00Z"
-        await execute(
-            database.owner_url, f"SELECT quire_create_entries_partition(timestamptz '{moment}')"
-        )
+        await execute(database.owner_url, f"SELECT quire_add_entries_month(timestamptz '{moment}')")
     await execute(database.owner_url, f"ALTER TABLE {table} SET UNLOGGED")
     with pytest.raises(DatabaseUnfit, match=rf"UNLOGGED: .*{table}.*SET LOGGED"):
         await migrate(database.owner_url)

@@ -65,8 +65,7 @@ async def test_the_owner_is_refused_by_trigger(database: Database) -> None:
 
 @pytest.mark.usefixtures("filled_org")
 async def test_a_sealed_partition_takes_no_insert(database: Database) -> None:
-    async with process(database.server_url) as one:
-        await partitions.retire(one.database, datetime.now(UTC), 7)
+    await partitions.retire(database.retention_url, datetime.now(UTC), 7)
     for table in TABLES:
         error = await refused(database.owner_url, WORM_INSERT.format(table))
         assert f"{MARCH} is sealed" in str(error)

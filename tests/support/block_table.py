@@ -220,7 +220,7 @@ def partition(year: int, month: int) -> str:
 async def create_partitions(connection: Connection, entries: Sequence[StoredEntry]) -> None:
     """Create the partitions in which these entries belong, where they are missing."""
     for month in {entry.anchored_at.replace(day=1, hour=0) for entry in entries}:
-        await connection.execute("SELECT quire_create_entries_partition($1)", month)
+        await connection.execute("SELECT quire_add_entries_month($1)", month)
 
 
 async def partitions(connection: Connection) -> list[str]:

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import asyncpg
 
+from ledger.storage.database import RETENTION_ROLE, SIGNER_ROLE
 from ledger.storage.migrate import migrate
 from ledger.storage.provision import provision
 from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER, EmbeddedPostgres
@@ -29,12 +30,27 @@ def blocking(work: Coroutine[Any, Any, T]) -> T:
 
 @dataclass(frozen=True)
 class Database:
-    """One database, with the URLs for its three roles."""
+    """One database, with the URLs for its roles."""
 
     name: str
     owner_url: str
     server_url: str
     superuser_url: str
+
+    @property
+    def signer_url(self) -> str:
+        return as_role(self.server_url, SIGNER_ROLE)
+
+    @property
+    def retention_url(self) -> str:
+        return as_role(self.server_url, RETENTION_ROLE)
+
+
+def as_role(server_url: str, role: str) -> str:
+    """Return the URL of the server's role for another role of the same database."""
+    before, found, after = server_url.partition(f"//{SERVER_ROLE}@")
+    assert found, f"not a URL of {SERVER_ROLE}: {server_url}"
+    return f"{before}//{role}@{after}"
 
 
 class Cluster:

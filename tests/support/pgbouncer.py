@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ledger.storage.provision import LOGINS
 from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER
 from tests.support.clusters import Database, OwnCluster, _free_port
 
@@ -47,7 +48,7 @@ def _configure(cluster: OwnCluster, port: int, options: dict[str, str]) -> Path:
     # Below the session's directory, which other accounts may enter.
     config = cluster.postgres.data.parent.parent / f"pgbouncer-{port}.ini"
     users = config.with_suffix(".users")
-    users.write_text("".join(f'"{role}" ""\n' for role in (OWNER_ROLE, SERVER_ROLE, SUPERUSER)))
+    users.write_text("".join(f'"{role}" ""\n' for role in (OWNER_ROLE, *LOGINS, SUPERUSER)))
     settings = {
         "listen_addr": "127.0.0.1",
         "listen_port": str(port),

@@ -19,9 +19,10 @@ from urllib.parse import quote
 import psutil
 
 from ledger.keys import SigningKeyring
+from ledger.storage.database import RETENTION_ROLE, SIGNER_ROLE
 from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER
 from server.keys.first_start import load_secrets
-from tests.support.clusters import Database
+from tests.support.clusters import Database, as_role
 from tests.support.reaper import processes_of
 from tests.support.serving import MASTER_KEY, SIGNING_KEY, server_settings
 
@@ -33,6 +34,15 @@ QUIRE = (
 START_S = 60.0
 STOP_S = 60.0
 SHUTDOWN_S = 10
+
+
+def logins(database_url: str) -> dict[str, str]:
+    """Return the settings of the logins, by the URL of the server's role."""
+    return {
+        "QUIRE_DATABASE_URL": database_url,
+        "QUIRE_DATABASE_SIGNER_URL": as_role(database_url, SIGNER_ROLE),
+        "QUIRE_DATABASE_RETENTION_URL": as_role(database_url, RETENTION_ROLE),
+    }
 
 
 class QuireProcess:
@@ -53,7 +63,7 @@ class QuireProcess:
             "QUIRE_SHUTDOWN_SECONDS": str(SHUTDOWN_S),
         }
         if database_url is not None:
-            self._environ["QUIRE_DATABASE_URL"] = database_url
+            self._environ |= logins(database_url)
 
     def settings(self, **values: str) -> None:
         """Set more settings by name, for the next start."""

@@ -42,7 +42,7 @@ async def set_retention(trail: SignedTrail, months: int | None) -> None:
     """Set the retention policy, seal the past months, and create partitions for those to come."""
     await dropped_months.set_keep_months(trail.database.owner_url, months)
     await partitions.prepare(trail.server, datetime.now(UTC))
-    await partitions.retire(trail.server, datetime.now(UTC), 7)
+    await partitions.retire(trail.database.retention_url, datetime.now(UTC), 7)
 
 
 @asynccontextmanager
@@ -63,7 +63,10 @@ async def retaining(
             lambda org_id, event: _org(running, org_id, event),
         )
         policy = policy or ObjectLock(retain_days=1)
-        yield Retention(target, trail.server, lambda _: RING, recorder, policy, unlocked=unlocked)
+        url = trail.database.retention_url
+        yield Retention(
+            target, trail.server, url, lambda _: RING, recorder, policy, unlocked=unlocked
+        )
 
 
 async def append_to_system(running: Process, trail: SignedTrail, event: Mapping[str, Any]) -> int:

@@ -25,6 +25,7 @@ from ledger.log_keys import (
     open_anchor,
     open_org_checkpoint,
 )
+from ledger.storage.provision import LOGINS
 from ledger.storage.signing import SignerConnection
 from ledger.storage.trees import ANCHOR_LOG, join_parts
 from tests.support import clusters
@@ -73,7 +74,7 @@ async def copied(
             database.name,
         )
         await connection.execute(f"CREATE DATABASE {copy.name} TEMPLATE {database.name}")
-        await connection.execute(f"GRANT CONNECT ON DATABASE {copy.name} TO quire_server")
+        await connection.execute(f"GRANT CONNECT ON DATABASE {copy.name} TO {', '.join(LOGINS)}")
         yield copy
         await connection.execute(f"DROP DATABASE {copy.name} WITH (FORCE)")
     finally:

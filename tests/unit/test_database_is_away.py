@@ -14,10 +14,9 @@ from ledger.core.attesting.anchors import AttestationProblem, Attested
 from ledger.core.org import OrgFacts
 from ledger.errors import DatabaseAway
 from server.http.routes import waiting
-from server.process import attesting
+from server.process import attesting, retention
 from server.process.attesting import AnchorAttesting
-from server.trails import retaining
-from server.trails.retaining import RetentionTask
+from server.process.retention import RetentionProcess
 from tests.support.serving import server_settings
 
 Logs = list[tuple[str, str]]
@@ -63,11 +62,10 @@ async def test_an_unforeseen_error_does_not_end_attesting(
 
 
 async def test_of_retention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retaining, "RETRY_S", 0.01)
-    monkeypatch.setattr("ledger.storage.entries.months.present", lost)
-    nothing = cast("Any", None)
-    task = RetentionTask(server_settings(tmp_path), nothing, nothing, nothing, nothing, nothing)
-    assert await logs_of(task.watch()) == [("info", "due months wait for the database")]
+    monkeypatch.setattr(retention, "RETRY_S", 0.01)
+    monkeypatch.setattr(RetentionProcess, "_turn", lost)
+    process = RetentionProcess(server_settings(tmp_path), "", "")
+    assert await logs_of(process.run()) == [("info", "due months wait for the database")]
 
 
 async def test_of_an_append_that_waits_for_its_proof(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ For each month, in this order:
 2. compare every row with its archived copy and the signed tree, and lock the copies from now on;
 3. append an entry to the trail ``system`` that lists the entries to be dropped;
 4. drop the month in one transaction, in which the database checks its conditions again and adds
-   the ranges to the table ``departed``.
+   the ranges to the table ``departed``. Only the login of retention may do this, and it names the
+   ranges that were compared in step 2: no row of the database takes the place of the comparison.
 
 A crash before the commit leaves the whole month in the database, and perhaps an entry of step 3:
 the next run drops the month.
@@ -58,7 +59,8 @@ class Retention:
     """Drops months from one database once they are archived in one target.
 
     ``policy`` is the lock that objects get when their month is dropped; ``unlocked`` accepts a
-    target without locks. ``clock`` returns POSIX seconds.
+    target without locks. ``retention_url`` is the URL of the login that may drop. ``clock`` returns
+    POSIX seconds.
 
     Methods raise RetentionRefused where a month can't be dropped, ArchiveError, StorageError and
     AppendRefused. Run it in one process at a time.
@@ -68,6 +70,7 @@ class Retention:
         self,
         target: Target,
         database: Database,
+        retention_url: str,
         keyring: Callable[[bool], SigningKeyring],
         recorder: Recorder,
         policy: ObjectLock,
@@ -77,6 +80,7 @@ class Retention:
     ) -> None:
         self._target = target
         self._database = database
+        self._retention_url = retention_url
         self._keyring = keyring
         self._recorder = recorder
         self._policy = policy
@@ -95,7 +99,7 @@ class Retention:
         for month in await self.due():
             if not month.sealed:
                 raise RetentionRefused(
-                    f"{month.month:%Y-%m} is not sealed yet; the server does that within an hour"
+                    f"{month.month:%Y-%m} is not sealed yet: its month ended less than a day ago"
                 )
             dropped = await self.drop_month(month.month)
             if dropped is not None:
@@ -119,7 +123,7 @@ class Retention:
             record_seq = await self._recorder.system(self._record(month, ranges))
         # A crash here leaves, if any org has entries in it, an entry in `system` about a month that is still in the database.
         # The next run appends another one and drops the month.
-        entries = await self._drop(month, record_seq)
+        entries = await self._drop(month, record_seq, ranges)
         # A crash here leaves the month dropped, with its ranges in `departed`: the next run does
         # not list it as due.
         return None if entries is None else DroppedMonth(month, entries, len(ranges), record_seq)
@@ -185,13 +189,15 @@ class Retention:
             ],
         }
 
-    async def _drop(self, month: date, record_seq: int) -> int | None:
+    async def _drop(self, month: date, record_seq: int, held: Sequence[DroppedRange]) -> int | None:
         """Drop the month; retry while readers lock it. None where it was dropped before."""
         for tries in range(DROP_TRIES):
             try:
                 # One transaction: a crash here leaves the whole month, or none of its rows.
                 # Where it was committed and the answer was lost, the next try returns None.
-                return await months.drop(self._database.url, month, self._target.url, record_seq)
+                return await months.drop(
+                    self._retention_url, month, self._target.url, record_seq, held
+                )
             except DatabaseUnavailable as error:
                 if tries == DROP_TRIES - 1:
                     raise RetentionRefused(

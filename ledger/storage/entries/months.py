@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple
 
 import asyncpg
+import msgspec
 
 from ledger.entry import HASH_BYTES
 from ledger.errors import RetentionRefused
-from ledger.storage.database import Connection, Database, connect, explained
+from ledger.storage.database import RETENTION_ROLE, Connection, Database, connect, explained
 
 MAX_MONTHS: Final = 12_000
 MAX_ORGS: Final = 200_000
@@ -18,6 +20,7 @@ DROP_TIMEOUT_S: Final = 3_600.0
 _REFUSED: Final = "QR001"
 
 CREATE: Final = "SELECT quire_create_entries_partition($1)"
+CREATE_ANY: Final = "SELECT quire_add_entries_month($1)"
 HOLD: Final = "LOCK TABLE entries IN ACCESS SHARE MODE"
 # The months come from the names of the partitions.
 PRESENT: Final = f"""
@@ -27,7 +30,7 @@ SELECT to_date(substr(c.relname, 9), 'YYYY_MM') AS month,
        to_date(substr(c.relname, 9), 'YYYY_MM') + interval '1 month'
            + make_interval(months => r.keep_months) <= current_timestamp AT TIME ZONE 'UTC'
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid CROSS JOIN retention r
-WHERE i.inhparent = 'entries'::regclass AND c.relname ~ '^entries_\\d{{4,}}_\\d{{2}}$'
+WHERE i.inhparent = 'entries'::regclass AND c.relname ~ '^entries_\\d{{4}}_\\d{{2}}$'
 ORDER BY month LIMIT {MAX_MONTHS}"""
 # The times restrict the search to one partition.
 RANGES: Final = f"""
@@ -41,7 +44,7 @@ CROSS JOIN LATERAL (
     WHERE p.org_id = r.org_id AND p.last_seq = r.last_seq
       AND p.anchored_at >= $1 AND p.anchored_at < $2 LIMIT 1) AS e
 ORDER BY r.org_id LIMIT $3"""
-DROP: Final = "SELECT quire_drop_entries_partition($1, $2, $3)"
+DROP: Final = "SELECT quire_drop_entries_partition($1, $2, $3, $4)"
 
 
 class Month(NamedTuple):
@@ -64,8 +67,16 @@ class DroppedRange(NamedTuple):
 
 
 async def create(connection: Connection, moment: datetime) -> None:
-    """Create the month of this time where it is missing. Raises asyncpg's errors."""
+    """Create the month of this time, near the present, where it is missing.
+
+    Raises asyncpg's errors.
+    """
     await connection.execute(CREATE, moment)
+
+
+async def create_any(connection: Connection, moment: datetime) -> None:
+    """Create the month of any time, as the owner, where it is missing. Raises asyncpg's errors."""
+    await connection.execute(CREATE_ANY, moment)
 
 
 async def hold(connection: Connection) -> None:
@@ -91,20 +102,27 @@ async def ranges(database: Database, month: date) -> list[DroppedRange]:
     return [DroppedRange(*row) for row in rows]
 
 
-async def drop(url: str, month: date, target: str, record_seq: int) -> int | None:
-    """Drop a month from the database in one transaction; return the number of dropped entries.
+async def drop(
+    retention_url: str, month: date, target: str, record_seq: int, held: Sequence[DroppedRange]
+) -> int | None:
+    """Drop a month in one transaction, as the login of retention; return the number of its entries.
 
     None if the month had been dropped before. ``record_seq`` is the entry of the system trail
-    that records the drop. Raises RetentionRefused if a condition does not hold,
-    DatabaseUnavailable while readers hold a lock on the table.
+    that records the drop, ``held`` what was read back from the archive. Raises RetentionRefused if
+    a condition does not hold, DatabaseUnavailable while readers hold a lock on the table.
     """
     # A crash here leaves either the whole month, or its rows in `departed`: one transaction.
-    connection = await connect(url)
+    connection = await connect(retention_url, name="quire retention", role=RETENTION_ROLE)
     try:
         async with explained():
             try:
                 dropped: int | None = await connection.fetchval(
-                    DROP, _start(month), target, record_seq, timeout=DROP_TIMEOUT_S
+                    DROP,
+                    _start(month),
+                    target,
+                    record_seq,
+                    _document(held),
+                    timeout=DROP_TIMEOUT_S,
                 )
             except asyncpg.PostgresError as error:
                 if getattr(error, "sqlstate", None) != _REFUSED and not isinstance(
@@ -115,6 +133,20 @@ async def drop(url: str, month: date, target: str, record_seq: int) -> int | Non
     finally:
         connection.terminate()
     return dropped
+
+
+def _document(held: Sequence[DroppedRange]) -> str:
+    """Return the ranges as the function of the database takes them."""
+    ranges = [
+        {
+            "org_id": one.org_id,
+            "first_seq": one.first_seq,
+            "last_seq": one.last_seq,
+            "last_hash": one.last_hash.hex(),
+        }
+        for one in held
+    ]
+    return msgspec.json.encode(ranges).decode()
 
 
 def _start(month: date) -> datetime:

@@ -1,7 +1,6 @@
 """`quire retention`: drops archived months from the database, on this machine."""
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -17,11 +16,11 @@ from ledger.storage.entries.months import Month
 from server.cli.base import output
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count, moment
-from server.keys.first_start import load_secrets
 from server.process.own_database import own_database
+from server.process.required_logins import retention_login
+from server.process.retention import retention_task
 from server.settings import Settings
 from server.trails.archive_targets import named_target, policy_of
-from server.trails.services import Services
 
 _data_dir = click.option(
     "--data-dir",
@@ -47,7 +46,7 @@ def retention() -> None:
     """Drop months from the database once they are archived.
 
     QUIRE_RETENTION_MONTHS says how many months are kept; without it none is dropped. A running
-    server drops due months every hour.
+    server drops due months every hour. Only the login of QUIRE_DATABASE_RETENTION_URL can drop them.
     """
 
 
@@ -106,8 +105,10 @@ def run(data_dir: Path | None, as_json: bool) -> None:
             "Retention is off: set QUIRE_RETENTION_MONTHS to the number of months to keep."
         )
     with own_database(settings) as urls:
+        login = retention_login(settings, urls)
+        assert login is not None, "a policy is set, and the start without a login is refused"
         asyncio.run(set_keep_months(urls.owner, settings.retention_months))
-        dropped = asyncio.run(_run(settings, urls.server, as_json))
+        dropped = asyncio.run(_run(settings, urls.server, login, as_json))
     if not dropped and not as_json:
         output.print_message("No month is due to be dropped.")
 
@@ -134,7 +135,9 @@ async def _status(url: str, kept_by: str | None) -> RetentionStatus:
         await database.close()
 
 
-async def _run(settings: Settings, url: str, as_json: bool) -> list[DroppedMonth]:
+async def _run(
+    settings: Settings, url: str, retention_url: str, as_json: bool
+) -> list[DroppedMonth]:
     def report(dropped: DroppedMonth) -> None:
         if as_json:
             output.print_json(dropped._asdict())
@@ -145,14 +148,6 @@ async def _run(settings: Settings, url: str, as_json: bool) -> list[DroppedMonth
                 f"recorded in entry {dropped.record_seq} of the trail system."
             )
 
-    secrets = load_secrets(settings, database_is_new=False)
-    services = await Services.open(
-        replace(settings, retention_months=None),
-        secrets,
-        url,
-        lambda _: secrets.keyring,
-    )
-    try:
-        return await services.retaining.run(report)
-    finally:
-        await services.close()
+    async with retention_task(settings, url, retention_url) as task:
+        await task.seal()
+        return await task.run(report)

@@ -67,7 +67,7 @@ class RestoredMonths:
         part = f"entries_{month:%Y_%m}"
         if part in self._sealed:
             return
-        await months.create(self._beside, month)
+        await months.create_any(self._beside, month)
         self._sealed[part] = await self._connection.fetchval(SEALED, f"public.{part}")
         if self._sealed[part]:
             await self._connection.execute(f"ALTER TABLE public.{part} DISABLE TRIGGER sealed")
