@@ -24,9 +24,10 @@ from bench.trails import FinishedTrail
 from ledger.core.org import OrgFacts
 from ledger.evidence.trust import Trust
 from ledger.evidence.verification import verify_bundle
-from ledger.storage.database import Database
+from ledger.storage.database import SIGNER_ROLE, Database
 from ledger.storage.log_keys import publish_history
 from tests.bundling.measured import BuildOrder, BuildOutcome
+from tests.support.clusters import as_role
 from tests.support.signing import checkpointer, log_keys
 
 ENTRIES: Final = 100_000
@@ -71,7 +72,7 @@ def bundle_build(scope: Scope) -> Figure:
 
 
 async def _sign(url: str, memory: Path) -> None:
-    database = await Database.open(url, size=1)
+    database = await Database.open(as_role(url, SIGNER_ROLE), size=1, role=SIGNER_ROLE)
     try:
         await publish_history(database, KEYS.public())
     finally:

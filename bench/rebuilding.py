@@ -20,7 +20,9 @@ from bench.stage import KEYRING, StageFailed
 from ledger.core.checkpointing import RoundLimits
 from ledger.core.checkpointing.following import Follower, LeafRange
 from ledger.merkle import Edge
+from ledger.storage.database import SIGNER_ROLE
 from ledger.storage.signing import SignerConnection
+from tests.support.clusters import as_role
 
 _ROOT: Final = "SELECT root FROM trees WHERE org_id = $1"
 _COPY_HEADER_BYTES: Final = 19
@@ -63,7 +65,7 @@ async def _checked(log: Log) -> bytes:
     """Rebuild and check each row's place, hash, signature and link, in the signer's portions."""
     org, portion = log.org, RoundLimits().entries_per_org
     edge, link = Edge(), None
-    async with SignerConnection.open(log.scratch.server_url) as connection:
+    async with SignerConnection.open(as_role(log.scratch.server_url, SIGNER_ROLE)) as connection:
         while edge.size < log.size:
             upper = min(edge.size + portion, log.size)
             place = LeafRange(org.org_id, org.slug, edge.size, upper, link, 0)

@@ -30,6 +30,7 @@ from ledger.storage.migrate import migrate
 from ledger.storage.provision import provision
 from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER, EmbeddedPostgres
 from tests.support import reaper
+from tests.support.quire_process import logins
 
 SIGNING_SECRET: Final = "the signing key of the benchmark, 32 bytes and more"
 MASTER_KEY: Final = bytes(range(32))
@@ -101,7 +102,7 @@ class Stage:
         port = free_port()
         home = self.directory / f"serve-{scratch.name}-{secrets.token_hex(2)}"
         environ = {name: value for name, value in os.environ.items() if "QUIRE" not in name} | {
-            "QUIRE_DATABASE_URL": scratch.server_url,
+            **logins(scratch.server_url),
             "QUIRE_DATABASE_OWNER_URL": scratch.owner_url,
             "QUIRE_AUDIT_SECRET_KEY": SIGNING_SECRET,
             "QUIRE_MASTER_KEY": MASTER_KEY.hex(),

@@ -23,11 +23,12 @@ END $$;
 -- advisory lock is open to every role. See ledger/storage/role_lock.py.
 CREATE SCHEMA quire_signing;
 CREATE TABLE quire_signing.leader ();
+CREATE TABLE quire_signing.turn ();
 CREATE SCHEMA quire_retaining;
 CREATE TABLE quire_retaining.leader ();
 GRANT USAGE ON SCHEMA quire_signing TO quire_signer;
 GRANT USAGE ON SCHEMA quire_retaining TO quire_retention;
-GRANT UPDATE ON quire_signing.leader TO quire_signer;     -- the right that LOCK TABLE needs
+GRANT UPDATE ON quire_signing.leader, quire_signing.turn TO quire_signer;     -- the right that LOCK TABLE needs
 GRANT UPDATE ON quire_retaining.leader TO quire_retention;
 
 -- ---------------------------------------------------------------- tenants
@@ -266,10 +267,14 @@ CREATE TABLE security_events (
 REVOKE ALL ON FUNCTION quire_entries_months(), quire_add_entries_month(timestamptz), quire_check_near(timestamptz),
     quire_create_entries_partition(timestamptz), quire_seal_partitions(timestamptz),
     quire_create_idempotency_partition(date), quire_drop_idempotency_before(date) FROM PUBLIC;
-GRANT USAGE ON SCHEMA public TO quire_server, quire_retention;
+GRANT USAGE ON SCHEMA public TO quire_server, quire_signer, quire_retention;
 GRANT EXECUTE ON FUNCTION quire_create_entries_partition(timestamptz), quire_create_idempotency_partition(date) TO quire_server;
 -- What seals or destroys belongs to a login that the server does not have.
 GRANT EXECUTE ON FUNCTION quire_seal_partitions(timestamptz), quire_drop_idempotency_before(date) TO quire_retention;
 GRANT SELECT, INSERT ON entries, security_events, idempotency TO quire_server;
 GRANT SELECT, INSERT, UPDATE ON orgs, heads, api_keys TO quire_server;
 GRANT SELECT, INSERT, DELETE ON subjects TO quire_server;
+-- The signer reads what it signs. An org that it doubts it freezes.
+GRANT SELECT ON orgs, heads, entries, security_events TO quire_signer;
+GRANT INSERT (org_id, erasures, frozen_at, frozen_reason), UPDATE (frozen_at, frozen_reason) ON heads TO quire_signer;
+GRANT INSERT ON security_events TO quire_signer;

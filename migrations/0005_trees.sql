@@ -82,7 +82,10 @@ BEGIN
                         FOR EACH ROW EXECUTE FUNCTION quire_refuse_change()', name);
         EXECUTE format('CREATE TRIGGER worm_truncate BEFORE TRUNCATE ON %I
                         FOR EACH STATEMENT EXECUTE FUNCTION quire_refuse_change()', name);
-        EXECUTE format('GRANT SELECT, INSERT ON %I TO quire_server', name);
+        EXECUTE format('GRANT SELECT ON %I TO quire_server', name);
+        EXECUTE format('GRANT SELECT, INSERT ON %I TO quire_signer', name);
     END LOOP;
 END $$;
-GRANT SELECT, INSERT, UPDATE ON trees TO quire_server;
+-- Only the signer writes what it signed. The server's role can neither plant a row nor stop a tree.
+GRANT SELECT ON trees TO quire_server;
+GRANT SELECT, INSERT, UPDATE ON trees TO quire_signer;

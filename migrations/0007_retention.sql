@@ -30,7 +30,7 @@ CREATE TRIGGER worm BEFORE UPDATE OR DELETE ON departed
     FOR EACH ROW EXECUTE FUNCTION quire_refuse_change();
 CREATE TRIGGER worm_truncate BEFORE TRUNCATE ON departed
     FOR EACH STATEMENT EXECUTE FUNCTION quire_refuse_change();
-GRANT SELECT ON departed TO quire_server;
+GRANT SELECT ON departed TO quire_server, quire_signer;
 
 -- Drops the partition of a month and records the dropped ranges of each org, all or nothing. Only
 -- quire_retention may call it, which has compared every entry with the archive, read back, and names

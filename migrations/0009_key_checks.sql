@@ -16,3 +16,4 @@ CREATE TRIGGER worm BEFORE UPDATE OR DELETE ON key_checks
 CREATE TRIGGER worm_truncate BEFORE TRUNCATE ON key_checks
     FOR EACH STATEMENT EXECUTE FUNCTION quire_refuse_change();
 GRANT SELECT, INSERT ON key_checks TO quire_server;
+GRANT SELECT ON key_checks TO quire_signer;

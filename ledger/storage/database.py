@@ -152,7 +152,7 @@ _become_server_role: Final = partial(_become, SERVER_ROLE)
 
 
 class Database:
-    """A bounded pool of connections to one database, all under the server role."""
+    """A bounded pool of connections to one database, all under one role: the server's, if not named."""
 
     def __init__(self, url: str, pool: Pool) -> None:
         self.url = url
@@ -165,11 +165,12 @@ class Database:
         *,
         size: int = 10,
         name: str = APPLICATION,
+        role: str = SERVER_ROLE,
     ) -> Database:
         """Open the pool. Raises DatabaseUnavailable if the database can't be reached."""
 
         async def opener() -> Connection:
-            return await _open(url, _become_server_role, name=name)
+            return await _open(url, partial(_become, role), name=name)
 
         pool = Pool(opener, size)
         async with explained():

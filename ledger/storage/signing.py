@@ -1,9 +1,10 @@
 """The signer's connection: leadership, the signing transaction, and the signer's reads.
 
-Leadership is a session lock of this connection, and each signing transaction runs
-on the same connection: a signer that loses its connection loses both, so two
-signers can never sign at the same time. The tree rows are also locked before
-anything is signed.
+The leader holds the lock of a table that only the signer's role may lock, in a session beside this
+one. Each signing transaction locks a second such table, and then requires that the first lock is
+still held: a signer that lost it signs nothing, and one that takes it waits for the transaction
+under way. So two signers never sign at the same time. The tree rows are also locked before anything
+is signed. The server's role can neither take these locks nor end these sessions.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import Any, Final, NamedTuple
 
 from ledger.entry import MAX_SEQ
 from ledger.errors import DatabaseUnavailable
-from ledger.storage.database import Connection, connect, explained
+from ledger.storage.database import SIGNER_ROLE, Connection, connect, explained
 from ledger.storage.entries import copying
 from ledger.storage.entries.copying import Sink
-from ledger.storage.lock_waits import holders
+from ledger.storage.role_lock import SIGNING, RoleLock
 from ledger.storage.signing_transaction import (
     TREE,
     LockedTree,
@@ -27,7 +28,11 @@ from ledger.storage.signing_transaction import (
 )
 
 APPLICATION: Final = "quire signer"
-LEADER_LOCK: Final = 7_305_804_403
+TURN: Final = "LOCK TABLE quire_signing.turn IN EXCLUSIVE MODE"
+LEADS: Final = """
+SELECT EXISTS (SELECT FROM pg_locks
+               WHERE pid = $1 AND locktype = 'relation' AND granted AND mode = 'ExclusiveLock'
+                 AND relation = 'quire_signing.leader'::regclass)"""
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 MAX_PENDING: Final = 200_000
 """Limit of the orgs in one round; the others follow in the next round."""
@@ -136,16 +141,22 @@ class IdleTree(NamedTuple):
 
 
 class SignerConnection:
-    """One session of the database. All methods raise DatabaseUnavailable; then open a new one."""
+    """The signer's session. All methods raise DatabaseUnavailable; then open a new one."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, lock: RoleLock) -> None:
         self._connection = connection
+        self._lock = lock
 
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str) -> AsyncIterator[SignerConnection]:
         """Connect, with query plans pinned to primary key probes."""
-        connection = await connect(url, name=APPLICATION)
+        connection = await connect(url, name=APPLICATION, role=SIGNER_ROLE)
+        try:
+            lock = await RoleLock.connect(url, SIGNER_ROLE, SIGNING, name=APPLICATION)
+        except BaseException:
+            connection.terminate()
+            raise
         try:
             async with explained():
                 await connection.execute(
@@ -157,17 +168,19 @@ class SignerConnection:
                     "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5;"
                     "SET tcp_keepalives_count = 3"
                 )
-            yield cls(connection)
+            yield cls(connection, lock)
         finally:
+            # The lock last: nobody leads before the transaction under way is over.
             connection.terminate()
+            lock.close()
 
     async def lead(self) -> bool:
         """Try to become the leader; False while another signer is the leader."""
-        return bool(await self._value("SELECT pg_try_advisory_lock($1)", LEADER_LOCK))
+        return await self._lock.take()
 
     async def leader(self) -> str:
         """Describe the session of the current leader."""
-        return await holders(self._connection, LEADER_LOCK)
+        return await self._lock.holder()
 
     async def fetch(self, query: str, *args: object) -> list[Any]:
         """Return all rows of one query."""
@@ -256,6 +269,9 @@ class SignerConnection:
             self._connection.add_log_listener(collect_warning)
             try:
                 async with self._connection.transaction():
+                    await self._connection.execute(TURN)
+                    if not await self._connection.fetchval(LEADS, self._lock.pid):
+                        raise DatabaseUnavailable("this signer does not lead: it lost its lock")
                     yield SigningTransaction(self._connection)
                 # A crash before COMMIT took effect leaves no row of this transaction.
             finally:
@@ -266,9 +282,6 @@ class SignerConnection:
     async def _rows(self, query: str, *args: Any) -> list[Any]:
         rows: list[Any] = await self._run(self._connection.fetch(query, *args))
         return rows
-
-    async def _value(self, query: str, *args: Any) -> Any:
-        return await self._run(self._connection.fetchval(query, *args))
 
     async def _run(self, operation: Coroutine[Any, Any, Any]) -> Any:
         async with explained():

@@ -12,7 +12,7 @@ import structlog
 from ledger.core.attesting.anchors import AnchorAttestation, Attested
 from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
 from ledger.errors import ClockUnsteady, DatabaseAway, QuireError
-from ledger.storage.database import Database
+from ledger.storage.database import SIGNER_ROLE, Database
 from server.keys.attestors import attestors
 from server.refusal import StartupRefused
 from server.settings import Settings
@@ -56,7 +56,7 @@ class AnchorAttesting:
             await asyncio.sleep(AGAIN_S)
 
     async def _attest(self) -> None:
-        database = await Database.open(self._url, size=2)
+        database = await Database.open(self._url, size=2, role=SIGNER_ROLE)
         try:
             async with attestors(self._settings) as named:
                 attestation = AnchorAttestation(database, named.tsa, named.witnesses)

@@ -15,7 +15,8 @@ from server.settings import Settings
 log = structlog.get_logger("quire")
 
 LISTENERS: Final = 1
-SIGNER: Final = 1
+SIGNER: Final = 2
+"""One that signs, and one that holds the lock of the leader."""
 INDEXER: Final = 1
 ATTESTING: Final = 2
 ARCHIVER: Final = 7
@@ -23,7 +24,7 @@ ARCHIVER: Final = 7
 
 
 def connections_needed(settings: Settings) -> int:
-    """Return the connections that the server's role needs, without verification and retention."""
+    """Return the connections of the server and its signer, without verification and retention."""
     needed = settings.workers * (settings.pool_size + COMMITTERS + LISTENERS)
     needed += INDEXER
     if settings.checkpoints:

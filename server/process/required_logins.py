@@ -17,7 +17,24 @@ _CREATE: Final = (
     "DATABASE … TO {role}; where the role exists: ALTER ROLE {role} LOGIN PASSWORD '…'. Then set "
     "{setting} to its URL (docs/database.md, Roles)."
 )
+_SIGNER: Final = _CREATE.format(role="quire_signer", setting="QUIRE_DATABASE_SIGNER_URL")
 _RETENTION: Final = _CREATE.format(role="quire_retention", setting="QUIRE_DATABASE_RETENTION_URL")
+
+
+def signer_login(settings: Settings, urls: DatabaseUrls) -> str | None:
+    """Return the URL of the signer's login; None where another server signs.
+
+    Raises StartupRefused if the login is missing.
+    """
+    if not settings.checkpoints:
+        return None
+    if urls.signer is None:
+        raise StartupRefused(
+            "QUIRE_DATABASE_SIGNER_URL is not set, and checkpoints are signed by a login that the "
+            f"server's role can't hold off. {_SIGNER} Where another server signs for this database, "
+            "set QUIRE_CHECKPOINTS=false."
+        )
+    return urls.signer
 
 
 def retention_login(settings: Settings, urls: DatabaseUrls) -> str | None:

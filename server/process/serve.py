@@ -43,7 +43,7 @@ from server.process.context import CONTEXT, ProcessContext
 from server.process.indexer import indexing
 from server.process.logs import configure
 from server.process.own_database import DatabaseUrls, own_database
-from server.process.required_logins import retention_login
+from server.process.required_logins import retention_login, signer_login
 from server.process.retention import retaining
 from server.process.signing import signing
 from server.process.worker import application, uvicorn_config
@@ -61,11 +61,11 @@ def serve(settings: Settings) -> int:
     _report_concerns(settings)
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener), _ended_in_order(), _database(settings) as urls:
-        retention = retention_login(settings, urls)
+        signer, retention = signer_login(settings, urls), retention_login(settings, urls)
         url = urls.server
         platform = asyncio.run(prepare(settings, url))
         with (
-            signing(settings, url),
+            signing(settings, signer),
             archiving(settings, url),
             indexing(settings, url),
             retaining(settings, url, retention),
@@ -139,13 +139,13 @@ async def _prepare(settings: Settings, url: str, name: str) -> KeyFile:
 
 
 def _run(settings: Settings, url: str, listener: socket.socket) -> int:
+    for name in LOGIN_URLS:  # this process may be the worker, and workers inherit its environment
+        os.environ.pop(variable(name), None)
     if settings.workers == 1:
         server = uvicorn.Server(uvicorn_config(settings, application(settings, url)))
         server.run(sockets=[listener])
         return 0 if server.started else 2  # 1 means that a trail has a fault
     os.environ[CONTEXT] = ProcessContext(settings, url, os.getpid()).encoded()
-    for name in LOGIN_URLS:  # the workers inherit the environment
-        os.environ.pop(variable(name), None)
     metrics = Path(tempfile.mkdtemp(prefix="quire-metrics-"))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     try:

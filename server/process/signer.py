@@ -46,11 +46,14 @@ STOPPED_S: Final = 90.0
 
 
 class SignerProcess:
-    """A signer of one database: signs while it is the leader, else waits to become it."""
+    """A signer of one database: signs while it is the leader, else waits to become it.
 
-    def __init__(self, settings: Settings, database_url: str) -> None:
+    ``signer_url`` is the URL of the signer's login, by which alone it connects.
+    """
+
+    def __init__(self, settings: Settings, signer_url: str) -> None:
         self._settings = settings
-        self._url = database_url
+        self._url = signer_url
         self._keyring: LiveKeyring | None = None
         self._stamp = self._key_file_stamp()
         self._clock = ServerClock(settings)

@@ -138,18 +138,12 @@ class Settings(
         return f"Settings({', '.join(shown)})"
 
     def _contradictions(self) -> list[str]:
-        problems = []
+        problems = self._login_contradictions()
         if self.tsa_url is not None and self.tsa_ca is None:
             problems.append(
                 "QUIRE_TSA_URL is set, but QUIRE_TSA_CA is not: name the PEM file of the "
                 "authority's CA certificates."
             )
-        if self.database_url is None:
-            problems += [
-                f"{environment.variable(name)} is set, but QUIRE_DATABASE_URL is not."
-                for name in LOGIN_URLS
-                if getattr(self, name) is not None
-            ]
         if self.log_keys is not None and self.log_signing_keys is not None:
             problems.append("QUIRE_LOG_KEYS and QUIRE_LOG_SIGNING_KEYS are both set: use one.")
         if (self.archive_url or "").startswith("s3://") and not (
@@ -181,6 +175,22 @@ class Settings(
             problems.append(
                 f"QUIRE_WORKERS * QUIRE_POOL_SIZE is {connections} connections; the embedded "
                 f"PostgreSQL has {EMBEDDED_CONNECTIONS_MAX}. Lower one of them."
+            )
+        return problems
+
+    def _login_contradictions(self) -> list[str]:
+        problems = []
+        if self.database_url is None:
+            problems += [
+                f"{environment.variable(name)} is set, but QUIRE_DATABASE_URL is not."
+                for name in LOGIN_URLS
+                if getattr(self, name) is not None
+            ]
+        if self.unsigned_limit_seconds < self.unsigned_event_seconds:
+            problems.append(
+                f"QUIRE_UNSIGNED_LIMIT_SECONDS ({self.unsigned_limit_seconds:g}) is less than "
+                f"QUIRE_UNSIGNED_EVENT_SECONDS ({self.unsigned_event_seconds:g}): appends would stop "
+                "before anybody is warned."
             )
         return problems
 

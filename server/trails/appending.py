@@ -74,12 +74,18 @@ class Appender:
     """Appends request bodies to trails."""
 
     def __init__(
-        self, sequencer: Sequencer, sealer: Sealer, master_key: bytes, intake: IntakeLimits
+        self,
+        sequencer: Sequencer,
+        sealer: Sealer,
+        master_key: bytes,
+        intake: IntakeLimits,
+        require_signed: Callable[[OrgFacts], None] = lambda _: None,
     ) -> None:
         self._sequencer = sequencer
         self._sealer = sealer
         self._digest_key = sealing.derive(master_key, "idempotency")
         self._intake = intake
+        self._require_signed = require_signed
 
     def parse(self, body: bytes, content_type: str) -> tuple[list[Event], bool]:
         """Return the events of a body, and whether it was a single object."""
@@ -105,7 +111,11 @@ class Appender:
     async def append(
         self, org: OrgFacts, events: list[Event], *, idempotency: KeyDigest | None = None
     ) -> Appended:
-        """Append the events; return once they are durable."""
+        """Append the events; return once they are durable.
+
+        Raises SigningLate if earlier entries of the org are unsigned for too long.
+        """
+        self._require_signed(org)
         unique = self._unique(events)
 
         def request(sealed: Drafted) -> AppendRequest:

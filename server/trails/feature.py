@@ -52,6 +52,7 @@ FEATURE: Final = Feature(
         "server.trails.tasks:keep_up",
         "server.trails.tasks:follow_notifications",
         "server.trails.tasks:watch_signed_trees",
+        "server.trails.tasks:watch_lateness",
     ),
     entry_kinds=ENTRY_KINDS,
     data_files=(

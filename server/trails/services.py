@@ -41,6 +41,7 @@ from server.trails.clock import ServerClock
 from server.trails.entry_bundles import EntryBundles
 from server.trails.growth import TreeGrowthWaiters
 from server.trails.guarding import TrailGuard
+from server.trails.lateness import SigningWatch
 
 log = structlog.get_logger("quire")
 
@@ -82,11 +83,13 @@ class Services:
             observe=self._observe,
             on_mishap=metrics.count_mishap,
         )
+        self.lateness = SigningWatch(settings, database)
         self.appender = Appender(
             self.sequencer,
             self.sealer,
             secrets.master_key,
             IntakeLimits(settings.max_events, settings.max_payload_bytes),
+            self.lateness.require_signed,
         )
         self.authenticator = Authenticator(database, secrets.master_key)
         self.directory = Directory(database, secrets.master_key)

@@ -28,6 +28,11 @@ async def watch_signed_trees(services: Services) -> None:
     await services.growth.watch()
 
 
+async def watch_lateness(services: Services) -> None:
+    """Report entries that wait too long for a checkpoint."""
+    await services.lateness.watch()
+
+
 async def follow_notifications(services: Services) -> None:
     """Drop cached values that another process changed."""
 

@@ -119,7 +119,7 @@ async def test_an_idle_trail_survives_a_rotation_that_was_anchored_through_anoth
 ) -> None:
     """The idle trail's folder keeps an older key history than the anchors are signed with."""
     later = rotate(KEYS, KeySeeds(b"\x21" * 32, b"\x22" * 32), NOW_US + 1)
-    await publish_history(archived.server, later.public())
+    await publish_history(archived.superuser, later.public())
     await orgs.insert_org(archived.server, ORG_ID + 1, "busy", "Busy", "plain", b"")
     rows, head = extend(ORG_ID + 1, "busy", EMPTY_HEAD, [draft(b"payload")], NOW_US, KEY)
     await blocks.write(archived.superuser, rows)

@@ -16,7 +16,7 @@ from ledger.storage.log_keys import publish_history
 from tests.bundling.measured import BuildOrder, BuildOutcome
 from tests.support import clusters
 from tests.support.appending import MASTER_KEY, new_org, process
-from tests.support.signing import checkpointer, log_keys
+from tests.support.signing import checkpointer, log_keys, signer_pool
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -36,7 +36,8 @@ async def fill(database: clusters.Database, memory: Path, count: int, payload: i
         for first in range(0, count, AT_ONCE):
             numbers = range(first, min(first + AT_ONCE, count))
             await running.append(org, *(b'{"n":"%*d"}' % (payload - 8, n) for n in numbers))
-        await publish_history(running.database, KEYS.public())
+    async with signer_pool(database) as pool:
+        await publish_history(pool, KEYS.public())
     async with checkpointer(database.server_url, memory, KEYS) as signer:
         while (await signer.round()).behind:
             pass

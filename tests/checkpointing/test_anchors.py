@@ -29,9 +29,9 @@ NONCE = bytes(32)
 HISTORY = log_keys().public()
 
 
-async def plant(server: Process, idx: int, org: OrgFacts, size: int, leaf: bytes) -> None:
-    """Add an anchor leaf, as an attacker with the server role's rights can."""
-    await server.database.execute(ADD, idx, org.id, size, NONCE, leaf)
+async def plant(database: Database, idx: int, org: OrgFacts, size: int, leaf: bytes) -> None:
+    """Add an anchor leaf, as an attacker with the rights of the signer's role can."""
+    await fetch(database, ADD, idx, org.id, size, NONCE, leaf)
 
 
 @pytest.mark.parametrize("place", [1, 2, 5, 2**63 - 1])
@@ -44,7 +44,7 @@ async def test_a_planted_leaf_stops_anchors_but_no_checkpoint(
         await server.append(org, b"one")
         await signer.round()
         assert await signer.anchor() == 1
-        await plant(server, place, org, 1, bytes(32))
+        await plant(database, place, org, 1, bytes(32))
         for size in (2, 3, 4, 5):
             await server.append(org, b"more")
             report = await signer.round()
@@ -74,7 +74,7 @@ async def test_a_second_leaf_of_our_own_checkpoint_does_no_harm(
         await server.append(org, b"one")
         await signer.round()
         note = (await checkpoints_of(database, org.id))[1]
-        await plant(server, 1, org, 1, blind(NONCE, note))
+        await plant(database, 1, org, 1, blind(NONCE, note))
         assert await signer.anchor() == 2
     await sound_anchors(database, tmp_path / "memory")
 
@@ -91,13 +91,14 @@ async def test_a_foreign_checkpoint_enters_no_anchor(
         opened = (await checkpoints_of(database, org.id))[1]
         text = opened.partition(b"\n\n")[0] + b"\n"
         forged = sign_note(text, log_keys(9).org_signers(org.slug))
-        await server.database.execute(
+        await fetch(
+            database,
             "INSERT INTO checkpoints (org_id, size, root, note) VALUES ($1, 9, $2, $3)",
             org.id,
             bytes(32),
             forged,
         )
-        await plant(server, 1, org, 9, blind(NONCE, forged))
+        await plant(database, 1, org, 9, blind(NONCE, forged))
         if not restarted:
             with pytest.raises(AnchoringStopped, match=r"anchor_leaf_foreign"):
                 await signer.anchor()
@@ -168,7 +169,7 @@ async def test_an_edited_anchor_log_row_stops_no_checkpoint(
     async with checkpointer(database.server_url, memory) as signer:
         await signer.round()
         await signer.anchor()
-    await server.database.execute("UPDATE trees SET size = $1 WHERE org_id = 0", size)
+    await fetch(database, "UPDATE trees SET size = $1 WHERE org_id = 0", size)
     await server.append(org, b"two")
     path = tmp_path / "new" if lost else memory
     async with checkpointer(database.server_url, path) as signer:

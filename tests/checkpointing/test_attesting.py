@@ -11,7 +11,7 @@ from ledger.storage.database import Database
 from ledger.timestamp import verify
 from tests.support import clusters
 from tests.support.appending import new_org, process
-from tests.support.signing import checkpointer
+from tests.support.signing import checkpointer, signer_pool
 from tests.support.timestamp_authority import Mode, TimestampAuthority
 
 
@@ -21,9 +21,10 @@ async def test_the_newest_anchor_is_stamped_once(
     async with (
         process(database.server_url) as server,
         checkpointer(database.server_url, tmp_path / "memory") as signer,
+        signer_pool(database) as signed,
         Tsa(timestamp_authority.url, timestamp_authority.ca_pem) as tsa,
     ):
-        attestation = AnchorAttestation(server.database, tsa, ())
+        attestation = AnchorAttestation(signed, tsa, ())
         assert await attestation.attest(stamp=True) == (0, 0, (), ()), "nothing is anchored yet"
         await server.append(await new_org(server.database), b"one")
         await signer.round()
@@ -44,9 +45,10 @@ async def test_an_unreachable_authority_delays_only_stamps(
     async with (
         process(database.server_url) as server,
         checkpointer(database.server_url, tmp_path / "memory") as signer,
+        signer_pool(database) as signed,
         Tsa(timestamp_authority.url, timestamp_authority.ca_pem) as tsa,
     ):
-        attestation = AnchorAttestation(server.database, tsa, ())
+        attestation = AnchorAttestation(signed, tsa, ())
         org = await new_org(server.database)
         for size, mode in enumerate([Mode.ERROR, Mode.PAGE, Mode.OTHER_CA, Mode.OTHER_NONCE], 1):
             timestamp_authority.mode = mode
@@ -68,9 +70,10 @@ async def test_an_old_stamp_is_renewed_beside_itself(
     async with (
         process(database.server_url) as server,
         checkpointer(database.server_url, tmp_path / "memory") as signer,
+        signer_pool(database) as signed,
         Tsa(timestamp_authority.url, timestamp_authority.ca_pem) as tsa,
     ):
-        attestation = AnchorAttestation(server.database, tsa, ())
+        attestation = AnchorAttestation(signed, tsa, ())
         await server.append(await new_org(server.database), b"one")
         await signer.round()
         await signer.anchor()
@@ -89,9 +92,10 @@ async def test_the_last_stamp_of_each_day_is_renewed(
     async with (
         process(database.server_url) as server,
         checkpointer(database.server_url, tmp_path / "memory") as signer,
+        signer_pool(database) as signed,
         Tsa(timestamp_authority.url, timestamp_authority.ca_pem) as tsa,
     ):
-        attestation = AnchorAttestation(server.database, tsa, ())
+        attestation = AnchorAttestation(signed, tsa, ())
         org = await new_org(server.database)
         for _ in range(3):
             await server.append(org, b"one")

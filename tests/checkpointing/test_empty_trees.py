@@ -119,7 +119,7 @@ async def test_a_leader_that_read_before_another_signed_signs_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, org = one_org
-    async with SignerConnection.open(database.server_url) as looking:
+    async with SignerConnection.open(database.signer_url) as looking:
         pending = await looking.pending(0)
     assert [one.org_id for one in pending] == [org.id]
     async with checkpointer(database.server_url, tmp_path / "memory") as signer:
@@ -149,8 +149,9 @@ async def test_a_frozen_org_is_not_signed(
 async def test_a_planted_checkpoint_of_size_0_stops_the_org(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
-    server, org = one_org
-    await server.database.execute(
+    _, org = one_org
+    await fetch(
+        database,
         "INSERT INTO checkpoints (org_id, size, root, note) VALUES ($1, 0, $2, 'planted')",
         org.id,
         EMPTY_ROOT,

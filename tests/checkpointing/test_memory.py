@@ -15,7 +15,7 @@ from ledger.core.checkpointing import SignerMemory, SignerMemoryUnavailable
 from ledger.core.org import OrgFacts
 from tests.support.appending import Process, new_org
 from tests.support.clusters import Database
-from tests.support.signing import checkpointer, checkpoints_of, sound_history
+from tests.support.signing import checkpointer, checkpoints_of, fetch, sound_history
 
 OPENED_AT_ONCE = """
 import multiprocessing, sys
@@ -233,8 +233,8 @@ async def test_sizes_signed_by_others_are_remembered_from_the_first_sweep_on(
         await server.append(one, *[b"%d" % n for n in range(260)])
     async with checkpointer(database.server_url, tmp_path / "other") as signer:
         await signer.round()
-    await server.database.execute(
-        "UPDATE trees SET size = 999, root = sha256('') WHERE org_id = $1", liar.id
+    await fetch(
+        database, "UPDATE trees SET size = 999, root = sha256('') WHERE org_id = $1", liar.id
     )
     async with checkpointer(database.server_url, tmp_path / "memory") as signer:
         ((org_id, slug, doubt),) = (await signer.sweep()).stopped

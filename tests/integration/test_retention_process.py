@@ -22,8 +22,11 @@ from server.refusal import StartupRefused
 from server.settings import Settings
 from tests.support import blocks
 from tests.support.appending import superuser
-from tests.support.clusters import Database
+from tests.support.clusters import Database, blocking
+from tests.support.quire_process import QuireProcess, wait_until_ended
 from tests.support.serving import Server
+from tests.support.signing import fetch
+from tests.support.waiting import until
 
 EXTERNAL = "postgresql://quire_server@db.example/quire"
 URLS = DatabaseUrls("", EXTERNAL, None, None)
@@ -48,6 +51,21 @@ async def test_a_turn_seals_what_is_over(server: Server) -> None:
         assert await connection.fetchval(SEALED, part)
         ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'quire retention'"
         assert await connection.fetchval(f"{ours} AND datname = current_database()") == 0
+
+
+def test_a_running_server_seals_and_its_own_role_can_not(
+    database: Database, data_dir: Path
+) -> None:
+    over = (datetime.now(UTC) - timedelta(days=70)).replace(day=1, hour=0)
+    part = blocks.partition(over.year, over.month)
+    blocking(fetch(database, "SELECT quire_add_entries_month($1)", over))
+    server = QuireProcess(data_dir, database.server_url)
+    server.start()
+    try:
+        until(lambda: blocking(fetch(database, SEALED, part))[0][0], "nothing is sealed")
+    finally:
+        assert server.terminate() == 0
+    wait_until_ended(server)
 
 
 async def test_one_process_at_a_time_and_the_server_can_not_hold_it_off(database: Database) -> None:

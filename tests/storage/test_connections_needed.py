@@ -25,7 +25,7 @@ from tests.support.serving import server_settings
 PAGE = (Path(__file__).parents[2] / "docs" / "database.md").read_text()
 OPEN = """
 SELECT application_name, count(*) FROM pg_stat_activity
-WHERE usename = 'quire_server' GROUP BY application_name"""
+WHERE usename IN ('quire_server', 'quire_signer') GROUP BY application_name"""
 
 
 async def most_at_once(cluster: OwnCluster, load: asyncio.Future[None]) -> dict[str, int]:

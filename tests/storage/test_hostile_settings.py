@@ -105,7 +105,8 @@ def hostile_database(request: Any, postgres_cluster: Cluster) -> Iterator[Databa
         for name, value in HOSTILE.items()
         if name in known
     }
-    roles = ("quire_server",) if request.param == "SYSTEM" else ("quire_server", "quire_owner")
+    roles: tuple[str, ...] = ("quire_server", "quire_signer", "quire_owner")
+    roles = roles[:1] if request.param == "SYSTEM" else roles
     changes = [
         alter_statement(request.param, role, database.name, f"SET {name} = {value}")
         for role in roles
@@ -188,7 +189,7 @@ async def test_every_connection_has_our_settings(hostile_database: Database) -> 
             assert_ours(await settings_of(second))
     finally:
         await pool.close()
-    async with SignerConnection.open(hostile_database.server_url) as signer:
+    async with SignerConnection.open(hostile_database.signer_url) as signer:
         planned = [name for name in SESSION if name.startswith("enable_")]
         timeouts = ("lock_timeout", "idle_in_transaction_session_timeout")
         assert_ours(await settings_of(signer), *planned, *timeouts)

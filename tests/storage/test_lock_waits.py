@@ -12,12 +12,14 @@ import asyncpg
 import pytest
 
 from ledger.storage import dropped_months, migrate
+from ledger.storage.archive_accounts import ARCHIVER_LOCK
+from ledger.storage.database import SIGNER_ROLE, connect
 from ledger.storage.lock_waits import holders
 from ledger.storage.provision import provision
-from ledger.storage.signing import LEADER_LOCK, SignerConnection
+from ledger.storage.signing import SignerConnection
 from server.keys.own_keys import require_own_keys_at
 from server.process import own_database
-from tests.support.clusters import Database, OwnCluster
+from tests.support.clusters import Database, OwnCluster, as_role
 from tests.support.quire_process import QuireProcess
 from tests.support.serving import server_settings
 
@@ -40,6 +42,9 @@ async def holding_locks(url: str, *statements: str) -> AsyncIterator[int]:
 def early_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Report the first wait after a moment instead of five seconds."""
     monkeypatch.setattr("ledger.storage.lock_waits.GrowingIntervals.__init__.__defaults__", (0.2,))
+
+
+LEADER_LOCK = "LOCK TABLE quire_signing.leader IN EXCLUSIVE MODE"
 
 
 async def logged_wait(caplog: pytest.LogCaptureFixture, pid: int) -> str:
@@ -108,18 +113,31 @@ async def test_the_policy_of_retention(
 
 
 async def test_the_holder_of_a_lock_is_found_among_others(database: Database) -> None:
+    url = database.signer_url
     async with (
-        holding_locks(database.server_url, f"SELECT pg_advisory_lock({LEADER_LOCK + 1})"),
-        holding_locks(database.server_url, f"SELECT pg_advisory_lock({LEADER_LOCK})") as pid,
-        SignerConnection.open(database.server_url) as signer,
+        holding_locks(url, "BEGIN", "LOCK TABLE quire_signing.turn IN EXCLUSIVE MODE"),
+        holding_locks(url, "BEGIN", LEADER_LOCK) as pid,
+        SignerConnection.open(url) as signer,
     ):
         assert not await signer.lead()
         words = await signer.leader()
         assert f"process {pid} of PostgreSQL" in words
         assert ";" not in words
-        assert await holders(signer._connection, LEADER_LOCK + 2) == (
-            "a session that has just ended"
-        )
+
+
+async def test_the_holder_of_an_advisory_lock_is_found_among_others(database: Database) -> None:
+    async with (
+        holding_locks(database.server_url, f"SELECT pg_advisory_lock({ARCHIVER_LOCK + 1})"),
+        holding_locks(database.server_url, f"SELECT pg_advisory_lock({ARCHIVER_LOCK})") as pid,
+    ):
+        connection = await connect(database.server_url)
+        try:
+            words = await holders(connection, ARCHIVER_LOCK)
+            assert f"process {pid} of PostgreSQL" in words
+            assert ";" not in words
+            assert await holders(connection, ARCHIVER_LOCK + 2) == "a session that has just ended"
+        finally:
+            connection.terminate()
 
 
 async def test_a_server_reports_lock_waits_of_its_start_and_its_signer(
@@ -127,9 +145,9 @@ async def test_a_server_reports_lock_waits_of_its_start_and_its_signer(
 ) -> None:
     server = QuireProcess(data_dir, own_cluster.server_url)
     server.settings(QUIRE_DATABASE_OWNER_URL=own_cluster.owner_url)
-    signer_lock = f"SELECT pg_advisory_lock({LEADER_LOCK})"
     partitions = ("BEGIN", "SELECT pg_advisory_xact_lock(73058, 1)")
-    async with holding_locks(own_cluster.server_url, signer_lock) as signer_pid:
+    signer_url = as_role(own_cluster.server_url, SIGNER_ROLE)
+    async with holding_locks(signer_url, "BEGIN", LEADER_LOCK) as signer_pid:
         async with holding_locks(own_cluster.server_url, *partitions) as start_pid:
             server.launch()
             await logged(server, f"process {start_pid} of PostgreSQL")

@@ -101,7 +101,7 @@ async def signed_trail(database: clusters.Database, memory: Path) -> AsyncIterat
     server = await Database.open(database.server_url, size=4)
     try:
         await orgs.insert_org(server, ORG_ID, ORG, "Acme", "plain", b"")
-        await publish_history(server, HISTORY)
+        await publish_history(superuser, HISTORY)
         yield SignedTrail(database, server, superuser, memory)
     finally:
         await server.close()

@@ -126,6 +126,9 @@ def server_settings(
         "QUIRE_MASTER_KEY": MASTER_KEY,
         "QUIRE_LOG_LEVEL": "error",
         "QUIRE_SHUTDOWN_SECONDS": "10",
+        # These servers have no signer of their own.
+        "QUIRE_UNSIGNED_EVENT_SECONDS": "86400",
+        "QUIRE_UNSIGNED_LIMIT_SECONDS": "86400",
     }
     return Settings.from_env(environ, changes, added_settings(features))
 

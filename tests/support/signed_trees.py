@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ledger.core.checkpointing import MEMORY_FILE
-from ledger.storage.database import Database
+from ledger.storage.database import SIGNER_ROLE, Database
 from ledger.storage.log_keys import publish_history
 from tests.support.clusters import blocking
 from tests.support.serving import Server
@@ -30,7 +30,7 @@ class SignedTrees:
         return blocking(self._anchor())
 
     def execute(self, statement: str, *arguments: object) -> None:
-        """Run one statement as the server's role."""
+        """Run one statement as the signer's role."""
         blocking(self._execute(statement, *arguments))
 
     async def _sign(self) -> int:
@@ -56,14 +56,16 @@ class SignedTrees:
 
     async def _publish(self) -> None:
         """Publish the key history, as the leading signer does before it signs."""
-        database = await Database.open(self.server.database.server_url, size=1)
+        url = self.server.database.signer_url
+        database = await Database.open(url, size=1, role=SIGNER_ROLE)
         try:
             await publish_history(database, KEYS.public())
         finally:
             await database.close()
 
     async def _execute(self, statement: str, *arguments: object) -> None:
-        database = await Database.open(self.server.database.server_url, size=1)
+        url = self.server.database.signer_url
+        database = await Database.open(url, size=1, role=SIGNER_ROLE)
         try:
             await database.execute(statement, *arguments)
         finally:

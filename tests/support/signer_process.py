@@ -20,8 +20,10 @@ from typing import Any
 from asyncpg.transaction import Transaction
 
 from ledger.core.checkpointing import Checkpointer, RoundLimits, SignerMemory
+from ledger.storage.database import SIGNER_ROLE
 from ledger.storage.signing import SignerConnection
 from ledger.storage.signing_transaction import SigningTransaction
+from tests.support.clusters import as_role
 from tests.support.signing import log_keys
 from tests.support.trails import RING
 
@@ -102,7 +104,7 @@ async def main(url: str, path: str, task: str, point: str) -> None:
     with contextlib.closing(SignerMemory(Path(path))) as memory:
         if point:
             install(fuse, memory)
-        async with SignerConnection.open(url) as connection:
+        async with SignerConnection.open(as_role(url, SIGNER_ROLE)) as connection:
             while not await connection.lead():  # noqa: ASYNC110 - the other is another process
                 await asyncio.sleep(PAUSE_S)
             print_line("leads")

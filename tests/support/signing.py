@@ -25,11 +25,13 @@ from ledger.log_keys import (
     open_anchor,
     open_org_checkpoint,
 )
+from ledger.storage.database import SIGNER_ROLE, Database
 from ledger.storage.provision import LOGINS
 from ledger.storage.signing import SignerConnection
 from ledger.storage.trees import ANCHOR_LOG, join_parts
 from tests.support import clusters
 from tests.support.appending import rows_of
+from tests.support.clusters import as_role
 from tests.support.trails import NOW_US, RING
 
 ORIGIN = "quire.test/ledger"
@@ -50,9 +52,9 @@ async def checkpointer(
     pace: RoundLimits | None = None,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Checkpointer]:
-    """A checkpointer that has the leadership."""
+    """A checkpointer that has the leadership, by the signer's login to this database."""
     with contextlib.closing(SignerMemory(memory)) as remembered:
-        async with SignerConnection.open(url) as connection:
+        async with SignerConnection.open(as_role(url, SIGNER_ROLE)) as connection:
             deadline = time.monotonic() + 30  # a session that was cut ends a moment later
             while not await connection.lead():
                 assert time.monotonic() < deadline, "another signer leads this database"
@@ -79,6 +81,16 @@ async def copied(
         await connection.execute(f"DROP DATABASE {copy.name} WITH (FORCE)")
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def signer_pool(database: clusters.Database) -> AsyncIterator[Database]:
+    """A pool of the signer's login, as the one that stores tokens and cosignatures."""
+    pool = await Database.open(database.signer_url, size=2, role=SIGNER_ROLE)
+    try:
+        yield pool
+    finally:
+        await pool.close()
 
 
 async def checkpoints_of(database: clusters.Database, org_id: int) -> dict[int, bytes]:

@@ -61,6 +61,8 @@ class Readiness(msgspec.Struct):
     """"ok", or that the clock leapt and appends wait."""
     appends: Annotated[str, msgspec.Meta(examples=["ok"])]
     """"ok", "not tried", or why a write failed."""
+    signing: Annotated[str, msgspec.Meta(examples=["ok"])]
+    """"ok", or that nothing at all is signed."""
 
 
 class Liveness(msgspec.Struct):
@@ -77,6 +79,7 @@ NOT_READY: Final = {
     "sequencer": "ok",
     "clock": "ok",
     "appends": "not tried",
+    "signing": "ok",
 }
 
 
@@ -103,14 +106,15 @@ async def livez() -> Liveness:
     tags=["Operations"],
 )
 async def readyz(request: HttpRequest) -> Response[Readiness]:
-    """Report whether database, schema, sequencer and clock work, and whether a write succeeds."""
+    """Report whether database, schema, sequencer, clock and signer work, and a write succeeds."""
     services = services_of(request)
     database, migrations, appends = await database_state(services)
     sequencer = "ok" if services.sequencer.healthy else "not running"
     clock = "ok" if services.clock.wall.leap is None else "it leapt: appends wait"
-    ready = {database, migrations, sequencer, clock, appends} == {"ok"}
+    signing = "nothing is signed" if services.lateness.stands_still else "ok"
+    ready = {database, migrations, sequencer, clock, appends, signing} == {"ok"}
     return Response(
-        Readiness(ready, database, migrations, sequencer, clock, appends),
+        Readiness(ready, database, migrations, sequencer, clock, appends, signing),
         status_code=200 if ready else 503,
     )
 

@@ -37,6 +37,24 @@ class SigningSettings:
             "anchored, timestamped and cosigned before verifications are incomplete",
         ),
     ] = 300.0
+    unsigned_event_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=2_592_000,
+            description="Seconds beyond QUIRE_CHECKPOINT_SECONDS that an entry may be unsigned "
+            "before a security event is raised",
+        ),
+    ] = 60.0
+    unsigned_limit_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=2_592_000,
+            description="Seconds beyond QUIRE_CHECKPOINT_SECONDS that an entry may be unsigned "
+            "before appends of its org are answered with 503",
+        ),
+    ] = 900.0
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
