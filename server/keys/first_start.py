@@ -101,9 +101,10 @@ def load_log_keys(
         raise SecretsError(
             f"The log keys are missing: {path} does not exist and QUIRE_LOG_SIGNING_KEYS is not "
             "set, but this database's logs were signed before. Until the keys are back, no "
-            "checkpoint, anchor or bundle of new entries is signed; appends, reads and everything "
-            "signed so far still work. Verifiers would not recognise a new key. Restore the file "
-            "from your backup, or copy it from the server that signed: "
+            "checkpoint, anchor or bundle of new entries is signed. Reads and everything signed so far "
+            "work, and appends until entries were unsigned for QUIRE_UNSIGNED_LIMIT_SECONDS. "
+            "Verifiers would not recognise a new key. Restore the file from your backup, or copy it "
+            "from the server that signed: "
             f"{restore_command(path)}"
         )
     return keys
