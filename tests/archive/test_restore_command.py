@@ -135,6 +135,10 @@ async def test_an_operator_drops_months(
     assert without.returncode == 2
     assert b"QUIRE_RETENTION_MONTHS" in without.stderr
     settings["QUIRE_RETENTION_MONTHS"] = "1"
+    nobody = await asyncio.to_thread(run, "retention", "run", settings=settings)
+    assert nobody.returncode == 2
+    assert b"CREATE ROLE quire_retention LOGIN" in nobody.stderr
+    settings["QUIRE_DATABASE_RETENTION_URL"] = archived_trail.database.retention_url
     refused = await asyncio.to_thread(run, "retention", "run", settings=settings)
     assert refused.returncode != 0
     assert b"QUIRE_RETENTION_UNLOCKED=true" in refused.stderr
