@@ -71,6 +71,7 @@ async def verdicts(
     return await verify_archive(target, ORG, HOW, keyring=RING, live=live)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 async def test_growth_between_any_two_reads_refutes_nothing(
     archived: SignedTrail, folder: Target
 ) -> None:

@@ -15,6 +15,7 @@ from bench.pairs.rows import ROWS
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_tiny_pair_counts_the_cpu_of_each_part(session_dir: Path, tmp_path: Path) -> None:
     output = tmp_path / "pairs.json"
     rows = "append_single,verify_full"

@@ -162,6 +162,7 @@ async def test_entry_keys_rotated_while_the_signer_runs(database: Database, tmp_
     assert asked == [False, True]
 
 
+@pytest.mark.slow
 async def test_ten_thousand_orgs(database: Database, tmp_path: Path) -> None:
     """One round signs and anchors all of them; a second signer reads all of them back."""
     memory, orgs = tmp_path / "memory", ORGS

@@ -45,7 +45,7 @@ LOCALES = {
     "latin-1 terminal": {"PYTHONIOENCODING": "latin-1"},
     "unknown encoding": {"LC_ALL": "C", "LC_CTYPE": "nonsense"},
 }
-QUICK = ("ascii", "turkish", "latin-1 terminal")
+QUICK = ("ascii", "turkish")
 """Those that the suite tries; `make test-slow` tries the others."""
 
 

@@ -120,6 +120,7 @@ def test_from_append_to_verdict(
     assert auditor.run("quire-verify", "tampered.zip", *asked).returncode == 1
 
 
+@pytest.mark.slow
 def test_a_bundle_of_a_new_entry_under_a_witness_policy(
     auditor: Auditor,
     database: Database,

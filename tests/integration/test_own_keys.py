@@ -122,8 +122,8 @@ REFUSED = [
     ("signed.sqlite", SERVE),
     *(slow(name, SERVE) for name in FILES[:3]),
     ("master.key", ("migrate",)),
-    ("log-keys.json", ("retention", "status")),
-    ("signing-keys.json", ("archive", "restore", "demo")),
+    slow("log-keys.json", ("retention", "status")),
+    slow("signing-keys.json", ("archive", "restore", "demo")),
 ]
 
 

@@ -30,7 +30,7 @@ from tests.support.quire_process import QUIRE, QuireProcess
 from tests.support.signing import log_keys
 from tests.support.timestamp_authority import TimestampAuthority
 
-pytestmark = pytest.mark.xdist_group("check_with_others")
+pytestmark = [pytest.mark.xdist_group("check_with_others"), pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/check-with-others.md").read_text()

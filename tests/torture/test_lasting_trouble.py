@@ -66,6 +66,7 @@ def rounds(server: QuireProcess, event: str, over: str, mend: Callable[[], Any])
     assert (times(server, event), times(server, over)) == (1, 1)
 
 
+@pytest.mark.slow
 def test_lost_log_keys(database: Database, data_dir: Path) -> None:
     server = eager_process(data_dir, database.server_url)
     server.start()

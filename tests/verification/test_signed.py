@@ -17,6 +17,7 @@ from ledger.core.verification.work.trust import TrailTrust
 from ledger.log_keys import LogKeys
 from ledger.note import sign_note
 from tests.support import blocks
+from tests.support.rings import slow
 from tests.support.signing import log_keys
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, draft, trail
 from tests.verification.database import COUNT, HEAD, ROWS, Superuser
@@ -74,7 +75,7 @@ async def test_without_a_signed_tree_its_checks_are_not_made(signed: SignedTree)
     assert {getattr(young.checks, name) for name in OF_TREES} == {"not_checked"}
 
 
-@pytest.mark.parametrize("left", [3_499, 2_801, 2_100, 256, 1])
+@pytest.mark.parametrize("left", [slow(3_499), 2_801, slow(2_100), slow(256), 1])
 async def test_a_tail_cut_with_its_head_row(signed: SignedTree, left: int) -> None:
     await signed.replace_rows(ROWS[:left], head_at(left - 1))
     result = await signed.verify()
@@ -155,7 +156,7 @@ async def test_an_edited_checkpoint(signed: SignedTree, size: int) -> None:
     assert result.checks.tree is (size < COUNT)
 
 
-@pytest.mark.parametrize("size", [1, 700, 701, COUNT, COUNT + 1, 2**40])
+@pytest.mark.parametrize("size", [1, slow(700), 701, slow(COUNT), COUNT + 1, slow(2**40)])
 async def test_a_checkpoint_forged_with_a_foreign_key(signed: SignedTree, size: int) -> None:
     root = merkle.root(HASHES[:size])
     note = note_of(size, root, FOREIGN)
@@ -255,7 +256,7 @@ async def test_a_tree_row_set_back(signed: SignedTree) -> None:
     assert kinds(result) == {"tree_mismatch", "anchor_tree_mismatch"}
 
 
-@pytest.mark.parametrize("first", [0, 699, 700, 3_000])
+@pytest.mark.parametrize("first", [0, slow(699), slow(700), 3_000])
 async def test_a_trail_rewritten_by_a_holder_of_the_signing_key(
     signed: SignedTree, first: int
 ) -> None:
