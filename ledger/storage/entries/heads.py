@@ -17,9 +17,9 @@ from ledger.chain import ChainHead, StoredEntry
 from ledger.entry import HASH_BYTES, MAX_SEQ, from_datetime, to_datetime
 from ledger.storage.database import Connection, Database
 from ledger.storage.entries.blocks import entries_of, key_columns, pages
-from ledger.storage.entries.marks import BlockTail
 from ledger.storage.entries.picked import parts
 from ledger.storage.entries.picked.parts import NOTHING
+from ledger.storage.entries.writing.marks import BlockTail
 
 # A time that Python's datetime can't hold was not written by Quire.
 HEAD: Final = """
