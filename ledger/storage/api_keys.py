@@ -89,6 +89,4 @@ class ApiKeyTable:
     def _record(self, row: Any) -> ApiKeyRecord:
         key_id, org_id, name, role, secret_hash, created_at, revoked_at, mac = row
         right = API_KEYS.is_right(self._row_key, mac, key_id, org_id, role, secret_hash, revoked_at)
-        return ApiKeyRecord(
-            key_id, org_id, name, role, secret_hash, created_at, revoked_at, right
-        )
+        return ApiKeyRecord(key_id, org_id, name, role, secret_hash, created_at, revoked_at, right)

@@ -21,6 +21,7 @@ from server.cli.base.private_file import locked_directory, replace_private_file
 from server.cli.base.root import CommandFailure
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count, moment
+from server.cli.keys.api_keys import FORGED
 from server.keys.first_start import load_master_key
 from server.process.own_database import own_database
 from server.settings import Settings
@@ -62,7 +63,7 @@ def list_keys(data_dir: Path | None, as_json: bool) -> None:
         return
     columns = [output.TableColumn("Key", keep=True), output.TableColumn("Name")]
     columns += [output.TableColumn("Created", keep=True), output.TableColumn("Revoked", keep=True)]
-    rows = [(key.id, key.name, moment(key.created_at), moment(key.revoked_at)) for key in found]
+    rows = [(key.id, key.name, moment(key.created_at), _revoked(key)) for key in found]
     output.print_table(columns, rows)
 
 
@@ -159,10 +160,15 @@ def _in_database(settings: Settings, work: Callable[[Database], Awaitable[R]]) -
         return asyncio.run(run(urls.server))
 
 
+def _revoked(key: ApiKeyRecord) -> str:
+    return moment(key.revoked_at) if key.is_authentic else FORGED
+
+
 def _document(key: ApiKeyRecord) -> dict[str, object]:
     return {
         "id": key.id,
         "name": key.name,
         "created_at": key.created_at,
         "revoked_at": key.revoked_at,
+        "authentic": key.is_authentic,
     }
