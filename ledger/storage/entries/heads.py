@@ -139,7 +139,7 @@ def _with_entry(locked: LockedHead, values: BlockTail) -> LockedHead:
     block = Block._make((*values[:8], b"", b""))
     tail, beside = Part(values.leaves_at, values.leaves), Part(values.payloads_at, values.payloads)
     try:
-        picked = Picked(block, [block.last_seq])
+        picked = Picked(block, [block.last_seq], whole=True)
         if (tail.end, beside.end) != (picked.leaves.end, picked.payloads.end):
             return locked._replace(damage="can't be read: its block does not end with its frames")
         if picked.raw_payload_bytes > FRAME_BYTES:
