@@ -81,7 +81,7 @@ test-damage: .venv/.dev ## Damage trails, bundles, logs and archives at random: 
 	@.ci/system-packages test
 	DAMAGES=$(DAMAGES) QUIRE_DAMAGES=$$((20 * $(DAMAGES))) $(BIN)/python -m pytest --timeout 0 -rP \
 		-k "never_false or random_damage" tests/verification/test_never_false.py tests/evidence/test_random_damage.py \
-		tests/archive/test_archive_verification.py tests/page/test_agreement.py $(ARGS)
+		tests/archive/test_archive_verification.py tests/page/test_agreement.py tests/verification/test_random_damage.py $(ARGS)
 
 .PHONY: lint
 lint: .venv/.dev ## Check style, types and layers

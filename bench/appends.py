@@ -6,12 +6,12 @@ import random
 from statistics import median
 from typing import Final
 
-from bench import tenants
+from bench import rows, tenants
 from bench.figures import Figure, in_turns, ratio
 from bench.load import BATCH_EVENTS, LoadClient, LoadOrder, Target
 from bench.scope import Scope
 from bench.signed import settle, settled
-from bench.trails import RawTrail
+from bench.trails import FinishedTrail
 
 BATCH_CONNECTIONS: Final = 6
 SINGLE_CONNECTIONS: Final = 64
@@ -41,11 +41,12 @@ def post_singles(client: LoadClient, port: int, to: list[Target], count: int) ->
 
 
 def append_batch(scope: Scope) -> Figure:
-    """Measure batches over HTTP against COPY of the same finished rows into the same table."""
+    """Measure batches over HTTP against COPY of the same finished rows into a table of rows."""
     stage, count, runs = scope.stage, scope.sized(250, least=2), scope.runs(7)
     served, raw = stage.database(), stage.database()
     (org,) = tenants.create(served)
-    trail = RawTrail(raw, tenants.create(raw)[0])
+    rows.create(stage, raw)
+    trail = FinishedTrail(raw, tenants.create(raw)[0])
     full: list[float] = []
     with stage.server(served) as port, LoadClient() as client:
         trail.write(scope.sized(20, least=1) * BATCH_EVENTS)

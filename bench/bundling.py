@@ -20,7 +20,7 @@ from bench import rows, tenants
 from bench.figures import Figure, in_turns, ratio
 from bench.scope import Scope
 from bench.stage import KEYRING, MASTER_KEY, StageFailed
-from bench.trails import RawTrail
+from bench.trails import FinishedTrail
 from ledger.core.org import OrgFacts
 from ledger.evidence.trust import Trust
 from ledger.evidence.verification import verify_bundle
@@ -43,7 +43,7 @@ def bundle_build(scope: Scope) -> Figure:
     scratch = scope.stage.database()
     (org,) = tenants.create(scratch)
     count = scope.sized(ENTRIES, least=LEAST_ENTRIES)
-    RawTrail(scratch, org).build(count)
+    FinishedTrail(scratch, org).build(count)
     memory = scope.stage.directory / f"{scratch.name}.sqlite"
     uvloop.run(_sign(scratch.server_url, memory))
     rows.vacuum(scratch)

@@ -17,10 +17,10 @@ from bench.scope import Scope
 from bench.signed import settle
 from bench.stage import Scratch
 from bench.tenants import Tenant
-from bench.trails import RawTrail
+from bench.trails import FinishedTrail
 from ledger.entry import from_datetime, record_id
 from ledger.storage.database import Database
-from ledger.storage.entries import chosen
+from ledger.storage.entries.picked import chosen
 from ledger.tiles import bundles_of, tiles_of
 
 ENTRIES: Final = 1_000_000
@@ -58,7 +58,8 @@ class SignedTrail:
             scratch = scope.stage.database()
             (org,) = tenants.create(scratch)
             size = scope.sized(ENTRIES, least=LEAST_ENTRIES)
-            RawTrail(scratch, org).build(size)
+            rows.create(scope.stage, scratch)
+            FinishedTrail(scratch, org).build(size, raw=True)
             rows.vacuum(scratch)
             with scope.stage.server(scratch, anchor_seconds="1"):
                 settle(scratch, anchored=True)

@@ -1,4 +1,4 @@
-"""The rows on search: the speed of the first page, and the cost of the indexes to appends."""
+"""The rows on search: the speed of the first page, and the cost of a long trail to appends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import quantiles
 from typing import Final
 from urllib.parse import quote
 
-from bench import events, rows, tenants
+from bench import events, tenants
 from bench.appends import UNIT, post_batches
 from bench.figures import Figure, in_turns, ratio, value
 from bench.load import LoadClient, LoadOrder, Target
@@ -19,8 +19,8 @@ from bench.tenants import Tenant
 
 ENTRIES: Final = 10_000_000
 QUERIES: Final = 2_000
-BYTES_PER_ENTRY: Final = 1_400
-"""Disk space of one entry with its indexes and WAL."""
+BYTES_PER_ENTRY: Final = 700
+"""Disk space of one entry in its block, with its WAL."""
 LEAST_ENTRIES: Final = 1_000
 P50: Final = 49
 P99: Final = 98
@@ -37,9 +37,9 @@ class Archive:
         if self._filled is None:
             count = scope.sized(ENTRIES, least=LEAST_ENTRIES)
             free = shutil.disk_usage(scope.stage.directory).free
-            if free < 3 * count * BYTES_PER_ENTRY:
+            if free < count * BYTES_PER_ENTRY:
                 raise StageFailed(
-                    f"the search rows need {3 * count * BYTES_PER_ENTRY >> 30} GiB of disk, but "
+                    f"the search rows need {count * BYTES_PER_ENTRY >> 30} GiB of disk, but "
                     f"{free >> 30} GiB are free; set TMPDIR to a larger disk"
                 )
             scratch = scope.stage.database()
@@ -88,23 +88,23 @@ def _queries(org: Tenant, count: int, turn: int) -> list[Target]:
 
 
 def search_cost(scope: Scope, archive: Archive) -> Figure:
-    """Measure appends with the two search indexes against appends without them."""
+    """Measure appends to the long trail, which search reads, against appends to an empty one."""
     stage = scope.stage
     count, runs = scope.sized(250, least=2), scope.runs(7)
-    indexed, org = archive.trail(scope)
-    bare = stage.clone(indexed)
-    rows.drop_search_indexes(stage, bare)
+    searched, org = archive.trail(scope)
+    empty = stage.database()
+    (other,) = tenants.create(empty)
     with (
-        _server(scope, indexed) as with_indexes,
-        _server(scope, bare) as without,
+        _server(scope, searched) as long,
+        _server(scope, empty) as short,
         LoadClient() as client,
     ):
-        for port in (with_indexes, without):
-            post_batches(client, port, org.entries, max(count // 5, 1))
+        post_batches(client, long, org.entries, max(count // 5, 1))
+        post_batches(client, short, other.entries, max(count // 5, 1))
         ours, theirs = in_turns(
-            lambda: post_batches(client, with_indexes, org.entries, count),
-            lambda: post_batches(client, without, org.entries, count),
+            lambda: post_batches(client, long, org.entries, count),
+            lambda: post_batches(client, short, other.entries, count),
             runs,
         )
-    stage.drop(bare)
+    stage.drop(empty)
     return ratio(UNIT, ours, theirs)

@@ -1,4 +1,4 @@
-"""Trails of finished rows, written into the table by COPY alone."""
+"""Trails of finished entries, written without a server: as raw rows, and as blocks."""
 
 from __future__ import annotations
 
@@ -16,25 +16,29 @@ from ledger.chain import EMPTY_HEAD, ChainHead, Draft, StoredEntry, extend
 from ledger.core.sequencer.sequencer import system_clock_us
 from ledger.entry import to_datetime
 from ledger.storage import partitions
-from ledger.storage.database import Database, connect
+from ledger.storage.database import Connection, Database, connect
+from ledger.storage.entries import writing
 
 BATCH_ROWS: Final = 1_000
 DISTINCT_EVENTS: Final = 20_000
-_CHUNK_ROWS: Final = 10_000
+_CHUNK_BATCHES: Final = 10
 
 
-class RawTrail:
-    """A trail whose rows are those that the server would make, written by COPY alone."""
+class FinishedTrail:
+    """A trail whose entries are those that the server would make; ``drafts`` follow in turns."""
 
-    def __init__(self, scratch: Scratch, org: Tenant) -> None:
+    def __init__(
+        self, scratch: Scratch, org: Tenant, drafts: Sequence[Draft] | None = None
+    ) -> None:
         self._url = scratch.server_url
         self._org = org
         self._head: ChainHead = EMPTY_HEAD
-        self._drafts = [events.draft(number) for number in range(DISTINCT_EVENTS)]
+        made = drafts or [events.draft(number) for number in range(DISTINCT_EVENTS)]
+        self._drafts: Sequence[Draft] = made
         uvloop.run(_prepare(scratch))
 
     def write(self, count: int) -> float:
-        """Return the seconds to write ``count`` new rows, 1,000 per COPY, without making them."""
+        """Return the seconds to write ``count`` new raw rows, 1,000 per COPY, without making them."""
         batches = [self.rows(BATCH_ROWS) for _ in range(count // BATCH_ROWS)]
         # The garbage collector must not scan the waiting rows during the measurement.
         gc.freeze()
@@ -43,12 +47,15 @@ class RawTrail:
         finally:
             gc.unfreeze()
 
-    def build(self, count: int) -> None:
-        """Write a whole trail with its head row, for benchmarks that read it."""
-        uvloop.run(self._build(count))
+    def build(self, count: int, *, raw: bool = False) -> None:
+        """Write a whole trail of blocks with its head row, for benchmarks that read it.
+
+        ``raw`` writes the raw rows of the same entries too.
+        """
+        uvloop.run(self._build(count, raw=raw))
 
     def rows(self, count: int) -> list[StoredEntry]:
-        """Make and return the next rows of the trail."""
+        """Make and return the next entries of the trail, as one batch."""
         first = self._head.seq + 1
         drafts: list[Draft] = [
             self._drafts[number % DISTINCT_EVENTS] for number in range(first, first + count)
@@ -58,20 +65,36 @@ class RawTrail:
         entries, self._head = extend(org.org_id, org.slug, self._head, drafts, now, KEYRING.active)
         return entries
 
-    async def _build(self, count: int) -> None:
+    async def _build(self, count: int, *, raw: bool) -> None:
         connection = await connect(self._url)
         try:
-            for start in range(0, count, _CHUNK_ROWS):
-                await rows.copy_in(connection, self.rows(min(_CHUNK_ROWS, count - start)))
-            await connection.execute(
-                "UPDATE heads SET seq = $2, entry_hash = $3, anchored_at = $4 WHERE org_id = $1",
-                self._org.org_id,
-                self._head.seq,
-                self._head.entry_hash,
-                to_datetime(self._head.anchored_us),
-            )
+            for start in range(0, count, _CHUNK_BATCHES * BATCH_ROWS):
+                made = self._chunk(min(_CHUNK_BATCHES * BATCH_ROWS, count - start))
+                await writing.add(connection, made)
+                if raw:
+                    await rows.copy_in(connection, made)
+            await set_head(connection, self._org, self._head)
         finally:
             await connection.close()
+
+    def _chunk(self, count: int) -> list[StoredEntry]:
+        """Make the next entries in batches, each with a time of its own."""
+        return [
+            entry
+            for start in range(0, count, BATCH_ROWS)
+            for entry in self.rows(min(BATCH_ROWS, count - start))
+        ]
+
+
+async def set_head(connection: Connection, org: Tenant, head: ChainHead) -> None:
+    """Set the head row of a trail."""
+    await connection.execute(
+        "UPDATE heads SET seq = $2, entry_hash = $3, anchored_at = $4 WHERE org_id = $1",
+        org.org_id,
+        head.seq,
+        head.entry_hash,
+        to_datetime(head.anchored_us),
+    )
 
 
 async def _prepare(scratch: Scratch) -> None:

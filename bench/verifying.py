@@ -14,7 +14,7 @@ from bench.figures import Figure, in_turns, ratio, value
 from bench.scope import Scope
 from bench.stage import KEYRING, Scratch
 from bench.tenants import Tenant
-from bench.trails import RawTrail
+from bench.trails import FinishedTrail
 from bench.verifier import Verified, verify
 from ledger.core.checkpointing import RoundLimits
 from ledger.core.verification.work.trust import TrailTrust
@@ -41,7 +41,8 @@ class Subject:
         if self._built is None:
             scratch = scope.stage.database()
             (org,) = tenants.create(scratch)
-            RawTrail(scratch, org).build(scope.sized(ENTRIES, least=LEAST_ENTRIES))
+            rows.create(scope.stage, scratch)
+            FinishedTrail(scratch, org).build(scope.sized(ENTRIES, least=LEAST_ENTRIES), raw=True)
             uvloop.run(_sign(scope, scratch))
             rows.vacuum(scratch)
             self._built = scratch, org
@@ -62,7 +63,7 @@ class Subject:
 
 
 def verify_full(scope: Scope, subject: Subject) -> Figure:
-    """Measure verifying every entry, the tree and its checkpoints, against COPY of the rows."""
+    """Measure verifying every entry, the tree and its checkpoints, against COPY of raw rows."""
     scratch, org = subject.trail(scope)
     count = scope.sized(ENTRIES, least=LEAST_ENTRIES)
     ours, theirs = in_turns(
@@ -113,7 +114,7 @@ async def _sign(scope: Scope, scratch: Scratch) -> None:
 
 
 async def _copy_out(scratch: Scratch, org: Tenant) -> float:
-    """Return the seconds to read and discard the rows over one connection."""
+    """Return the seconds to read and discard the raw rows over one connection."""
     connection = await asyncpg.connect(scratch.server_url)
     try:
         started = time.perf_counter()

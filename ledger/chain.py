@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Annotated, Final, NamedTuple
 
@@ -103,6 +104,11 @@ NO_FAULT_OR_ONE: Final[list[object]] = [
     [{"seq": 41, "kind": "payload_mismatch", "reason": "the payload was altered"}],
 ]
 """Examples of the faults of a trail."""
+
+
+def next_time_us(now_us: int, head: ChainHead) -> int:
+    """Return the time of the entries after a head: the clock's, or the first after the head's."""
+    return max(now_us, head.anchored_us + 1)
 
 
 def extend(
@@ -203,6 +209,12 @@ def _check_signature(
         fault("signature_invalid", f"key {leaf.key!r} did not make the signature of this entry")
 
 
+@lru_cache(maxsize=16)
+def _time_text(at: datetime) -> str:
+    """Return a time as a leaf has it; cached, as all entries of a block have the same."""
+    return format_time(from_datetime(at))
+
+
 def _check_columns(
     row: StoredEntry, leaf: Leaf, org: str, fault: Callable[[str, str], None]
 ) -> None:
@@ -210,7 +222,7 @@ def _check_columns(
         fault("foreign_org", f"the leaf belongs to org {leaf.org!r}")
     if leaf.seq != row.seq:
         fault("seq_mismatch", f"the leaf says seq {leaf.seq}: the row was moved")
-    if leaf.anchored_at != format_time(from_datetime(row.anchored_at)):
+    if leaf.anchored_at != _time_text(row.anchored_at):
         fault("column_mismatch", "column anchored_at differs from the leaf")
     if search_tag(leaf.actor) != row.actor_tag:
         fault("column_mismatch", "column actor_tag differs from the leaf")

@@ -140,14 +140,14 @@ def payload_digest(payload: bytes, seal: str | None) -> PayloadDigest:
 
 @lru_cache(maxsize=16_384)
 def search_tag(value: str | None) -> int:
-    """Return the signed 64-bit tag that indexes an actor or subject; 0 if it is absent.
+    """Return the 24-bit tag that selects entries of an actor or subject; 0 if it is absent.
 
-    The first 8 bytes of SHA-256 over the UTF-8 value, big-endian. Zero is
-    reserved for "absent", so a hash that starts with eight zero bytes counts as 1.
+    The first 3 bytes of SHA-256 over the UTF-8 value, big-endian. Zero is
+    reserved for "absent", so a hash that starts with three zero bytes counts as 1.
     """
     if value is None:
         return 0
-    return int.from_bytes(sha256(value.encode()).digest()[:8], "big", signed=True) or 1
+    return int.from_bytes(sha256(value.encode()).digest()[:3], "big") or 1
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -38,6 +38,7 @@ CREATE TABLE api_keys (
     secret_hash bytea NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
     revoked_at  timestamptz,
+    mac         bytea NOT NULL,     -- see docs/format.md, "Rows that decide"
     CHECK ((role = 'platform') = (org_id IS NULL))
 );
 CREATE INDEX api_keys_org ON api_keys (org_id);
@@ -69,28 +70,25 @@ CREATE TABLE heads (
     frozen_reason text
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.05);
 
+-- Blocks: the entries that one transaction writes for one org (docs/format.md, "Blocks").
 CREATE TABLE entries (
     org_id      bigint NOT NULL,
-    seq         bigint NOT NULL,
+    last_seq    bigint NOT NULL,
     anchored_at timestamptz NOT NULL,
-    actor_tag   bigint NOT NULL,
-    subject_tag bigint NOT NULL,
-    entry_hash  bytea NOT NULL,
-    signature   bytea NOT NULL,
-    leaf        bytea NOT NULL,
-    payload     bytea NOT NULL,
-    PRIMARY KEY (org_id, seq, anchored_at)
+    first_seq   bigint NOT NULL,
+    last_hash   bytea NOT NULL,
+    raw_bytes   bigint NOT NULL,
+    tags        bytea NOT NULL,
+    ends        bytea NOT NULL,
+    leaves      bytea NOT NULL,
+    payloads    bytea NOT NULL,
+    PRIMARY KEY (org_id, last_seq, anchored_at),
+    CONSTRAINT entries_borders CHECK (first_seq >> 8 = last_seq >> 8 AND first_seq <= last_seq)
 ) PARTITION BY RANGE (anchored_at);
 
--- Sealed payloads do not compress, and plain payloads are mostly small.
-ALTER TABLE entries ALTER COLUMN payload SET STORAGE EXTERNAL;
-
--- Search by actor and subject. The tags are ordered within each stretch of 16,384 seqs, so
--- appends touch only the few hundred pages of the newest stretch, which stay in cache,
--- instead of another page for every person: a third of the cost. A search reads one stretch
--- after the other, newest first.
-CREATE INDEX entries_actor ON entries (org_id, (seq >> 14), actor_tag, seq) WHERE actor_tag <> 0;
-CREATE INDEX entries_subject ON entries (org_id, (seq >> 14), subject_tag, seq) WHERE subject_tag <> 0;
+-- Compressed already, or known to be short.
+ALTER TABLE entries ALTER COLUMN tags SET STORAGE PLAIN, ALTER COLUMN ends SET STORAGE PLAIN,
+    ALTER COLUMN leaves SET STORAGE EXTERNAL, ALTER COLUMN payloads SET STORAGE EXTERNAL;
 
 CREATE FUNCTION quire_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -156,7 +154,8 @@ END $$;
 -- ---------------------------------------------------------------- idempotency
 
 -- The lock on the org's head row makes (org_id, key) unique across days.
--- seqs is set only if the entries of one request do not have consecutive seqs.
+-- seqs is set only if the entries of one request do not have consecutive seqs. No entry of it is
+-- newer than anchored_at; without seqs, all have that time.
 CREATE TABLE idempotency (
     day         date NOT NULL,
     org_id      bigint NOT NULL,
@@ -165,6 +164,9 @@ CREATE TABLE idempotency (
     first_seq   bigint NOT NULL,
     count       integer NOT NULL,
     seqs        bigint[],
+    anchored_at timestamptz NOT NULL,
+    first_hash  bytea NOT NULL,     -- of the entry at first_seq
+    mac         bytea NOT NULL,     -- see docs/format.md, "Rows that decide"
     PRIMARY KEY (org_id, key, day)
 ) PARTITION BY RANGE (day);
 

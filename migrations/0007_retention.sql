@@ -69,21 +69,24 @@ BEGIN
     EXECUTE format(
         'INSERT INTO departed (org_id, first_seq, last_seq, entries, first_at, last_at, last_hash,
                                month, target, record_seq)
-         SELECT r.org_id, r.first_seq, r.last_seq, r.entries, r.first_at, r.last_at, e.entry_hash,
+         SELECT r.org_id, r.first_seq, r.last_seq, r.entries, r.first_at, r.last_at, e.last_hash,
                 $1, $2, $3
-         FROM (SELECT org_id, min(seq) AS first_seq, max(seq) AS last_seq, count(*) AS entries,
+         FROM (SELECT org_id, min(first_seq) AS first_seq, max(last_seq) AS last_seq,
+                      sum(last_seq - first_seq + 1)::bigint AS entries,
                       min(anchored_at) AS first_at, max(anchored_at) AS last_at
                FROM public.%1$I GROUP BY org_id) AS r
-         CROSS JOIN LATERAL (SELECT entry_hash FROM public.%1$I AS e
-                             WHERE e.org_id = r.org_id AND e.seq = r.last_seq LIMIT 1) AS e', part)
+         CROSS JOIN LATERAL (SELECT last_hash FROM public.%1$I AS e
+                             WHERE e.org_id = r.org_id AND e.last_seq = r.last_seq LIMIT 1) AS e', part)
         USING start::date, archive, entry;
     SELECT sum(entries) INTO gone FROM departed WHERE month = start::date AND record_seq = entry;
     IF gone IS NOT NULL THEN
-        SELECT convert_from(e.payload, 'UTF8')::jsonb INTO told
+        -- The entry is alone in a raw block: its leaf follows 32 bytes of signature.
+        SELECT convert_from(e.payloads, 'UTF8')::jsonb INTO told
         FROM orgs o JOIN entries e ON e.org_id = o.id
-        WHERE o.slug = 'system' AND o.privacy = 'plain' AND e.seq = entry
+        WHERE o.slug = 'system' AND o.privacy = 'plain' AND e.last_seq = entry AND e.first_seq = entry
           AND e.anchored_at >= next AT TIME ZONE 'UTC'
-          AND position('"event_type":"quire.partition_dropped"'::bytea IN e.leaf) > 0;
+          AND octet_length(e.leaves)::bigint + octet_length(e.payloads) = e.raw_bytes
+          AND position('"event_type":"quire.partition_dropped"'::bytea IN substring(e.leaves FROM 33)) > 0;
         IF told ->> 'month' IS DISTINCT FROM to_char(start, 'YYYY-MM')
            OR told ->> 'target' IS DISTINCT FROM archive THEN
             PERFORM quire_refuse_drop(part, 'no entry of the trail "system" records it');

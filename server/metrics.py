@@ -82,6 +82,12 @@ SIGNED_AT: Final = Gauge(
     multiprocess_mode="mostrecent",
     registry=REGISTRY,
 )
+UNINDEXED: Final = Gauge(
+    "quire_search_unindexed_entries",
+    "Entries in whole runs of 1,024 that the search index does not have yet",
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
 ARCHIVER_CPU: Final = Gauge(
     "quire_archiver_cpu_seconds",
     "CPU seconds that all archivers have spent on the target so far",

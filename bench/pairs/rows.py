@@ -85,6 +85,7 @@ def measure(key: str, session: Session, client: LoadClient, scale: float) -> Cpu
     size = max(round(row.size * scale), 1)
     row.work(session, client, targets, size if row.work is verification else size // WARM_SHARE)
     session.settle(targets[-SIGNED_SAMPLE:])
+    session.rest()
     before = session.cpu()
     events = row.work(session, client, targets, size)
     session.settle(targets[-SIGNED_SAMPLE:])

@@ -23,6 +23,9 @@ START_S: Final = 120.0
 SETTLE_S: Final = 300.0
 STOP_S: Final = 60.0
 POLL_S: Final = 0.05
+REST_S: Final = 1.0
+REST_SHARE: Final = 0.1
+"""A server rests if it uses at most this share of a processor for so long."""
 
 
 class Side:
@@ -130,6 +133,17 @@ class Session:
                 if time.monotonic() > deadline:
                     raise StageFailed("the signer does not follow the trails")
                 time.sleep(POLL_S)
+
+    def rest(self) -> None:
+        """Wait until all processes have done the work of their start, which no event causes."""
+        deadline = time.monotonic() + SETTLE_S
+        used = self.cpu().total
+        while time.monotonic() < deadline:
+            time.sleep(REST_S)
+            before, used = used, self.cpu().total
+            if used - before <= REST_SHARE * REST_S:
+                return
+        raise StageFailed("a server without work does not come to rest")
 
     def _signed(self, org: Target) -> int:
         path = f"{org.path.removesuffix('/entries')}/log/checkpoint"

@@ -270,7 +270,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """A fault of a trail at ``seq``; -1 is a fault of the anchor log and not of an entry."""
+    """A fault of a trail at ``seq``; -1 is a fault of no entry: of the anchor log or the search index."""
 
     seq: int | None
     kind: str
@@ -293,6 +293,7 @@ class TrailChecks(msgspec.Struct, frozen=True, kw_only=True):
     pq_signature: Verdict = "not_checked"
     external_time: Verdict = "not_checked"
     witnesses: Verdict = "not_checked"
+    search_index: Verdict = "not_checked"
 
 
 class TrailVerification(msgspec.Struct, frozen=True, kw_only=True):
@@ -379,13 +380,14 @@ class OrgPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """An API key's description."""
+    """An API key's description; if not ``authentic`` it was changed in the database, and is refused."""
 
     id: str
     name: str
     role: str
     created_at: Time
     revoked_at: Time | None = None
+    authentic: bool = True
 
 
 class CreatedApiKey(ApiKey, frozen=True, kw_only=True):

@@ -15,6 +15,8 @@ from ledger.storage.database import Connection, connect, explained
 from ledger.storage.entries import copying, extent, months
 from ledger.storage.entries.copying import Sink
 from ledger.storage.entries.extent import NewestRow
+from ledger.storage.entries.indexing import comparing
+from ledger.storage.entries.indexing.comparing import Comparison
 from ledger.storage.tree_out import TreeReader
 
 COPY_TIMEOUT_S: Final = 86_400.0
@@ -106,6 +108,19 @@ class SegmentReader:
             await copying.segment(
                 self._connection, org_id, lower, upper, sink, timeout=COPY_TIMEOUT_S
             )
+
+    async def compare_index(
+        self, org_id: int, key: bytes, *, live_from: int, entries: int
+    ) -> AsyncIterator[Comparison]:
+        """Compare the search index of a trail of so many entries with them, stretch by stretch.
+
+        Entries below ``live_from`` were dropped.
+        """
+        async with explained():
+            async for one in comparing.comparisons(
+                self._connection, org_id, key, live_from=live_from, entries=entries
+            ):
+                yield one
 
 
 @asynccontextmanager

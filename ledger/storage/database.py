@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import asyncpg
@@ -15,6 +16,8 @@ from ledger.storage.pool import Pool
 from ledger.storage.session import prepare_session
 
 SERVER_ROLE: Final = "quire_server"
+INDEXER_ROLE: Final = "quire_indexer"
+"""Adds rows to the search index, and reads the tags of entries."""
 APPLICATION: Final = "quire"
 """A connection's application name in pg_stat_activity; its purpose may follow."""
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -66,14 +69,18 @@ async def explained() -> AsyncIterator[None]:
 
 
 async def connect(
-    url: str, *, timeout: float = CONNECT_TIMEOUT_S, name: str = APPLICATION
+    url: str,
+    *,
+    timeout: float = CONNECT_TIMEOUT_S,
+    name: str = APPLICATION,
+    role: str = SERVER_ROLE,
 ) -> Connection:
-    """Open one connection as the server role. Raises DatabaseUnavailable.
+    """Open one connection as the server role, or another. Raises DatabaseUnavailable.
 
     ``url`` may name several hosts and ``target_session_attrs``.
     """
     async with explained():
-        return await _open(url, _become_server_role, timeout=timeout, name=name)
+        return await _open(url, partial(_become, role), timeout=timeout, name=name)
 
 
 async def connect_as_owner(
@@ -113,19 +120,23 @@ async def _open(
     return connection
 
 
-async def _become_server_role(connection: Connection) -> None:
-    """Give up all rights on the trail except INSERT and SELECT."""
-    if await connection.fetchval("SELECT current_user") != SERVER_ROLE:
+async def _become(role: str, connection: Connection) -> None:
+    """Give up all rights but those of a role: of the server's, INSERT and SELECT on the trail."""
+    if await connection.fetchval("SELECT current_user") != role:
         try:
-            await connection.execute(f"SET ROLE {SERVER_ROLE}")
+            await connection.execute(f"SET ROLE {role}")
         except (
             asyncpg.InsufficientPrivilegeError,
             asyncpg.InvalidParameterValueError,
         ) as error:
+            member = "<login>" if role == SERVER_ROLE else SERVER_ROLE
             raise StorageError(
-                f"the login of QUIRE_DATABASE_URL can't act as {SERVER_ROLE}: {error}. Connect as "
-                f"{SERVER_ROLE}, or grant it: GRANT {SERVER_ROLE} TO <login>"
+                f"the login of QUIRE_DATABASE_URL can't act as {role}: {error}. Connect as "
+                f"{SERVER_ROLE}, or grant it: GRANT {role} TO {member}"
             ) from None
+
+
+_become_server_role: Final = partial(_become, SERVER_ROLE)
 
 
 class Database:

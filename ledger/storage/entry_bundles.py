@@ -7,9 +7,9 @@ signed tree does not have the resource, or not yet.
 from __future__ import annotations
 
 from ledger.entry import HASH_BYTES
-from ledger.errors import StorageError
 from ledger.storage.database import Database
 from ledger.storage.entries import spans
+from ledger.storage.entries.blocks import DamagedTrail
 from ledger.storage.trees import ANCHOR_LOG, join_parts
 from ledger.tiles import Tile
 
@@ -20,10 +20,6 @@ ANCHOR_LEAVES = """
 SELECT idx, leaf FROM anchor_leaves
 WHERE idx >= $2 AND idx < $3 AND $3 <= (SELECT size FROM trees WHERE org_id = $1)
 ORDER BY idx"""
-
-
-class DamagedTrail(StorageError):
-    """Entries that a signed tree commits to are missing, or stored twice."""
 
 
 async def tile(database: Database, org_id: int, tile: Tile) -> bytes | None:
@@ -45,7 +41,7 @@ async def leaves(database: Database, org_id: int, first: int, count: int) -> lis
         return None
     if [seq for seq, _ in found] != list(range(first, first + count)):
         raise DamagedTrail(
-            f"of entries {first} to {first + count - 1} of org number {org_id}, which are signed, "
-            "some are missing or stored twice. Run a full verification of this trail"
+            f"of entries {first} to {first + count - 1}, which are signed, some are missing or "
+            "stored twice. Run a full verification of this trail"
         )
     return [leaf for _, leaf in found]

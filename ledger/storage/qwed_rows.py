@@ -15,8 +15,9 @@ from typing import Final, NamedTuple
 
 from ledger.chain import StoredEntry
 from ledger.storage.database import Database
-from ledger.storage.entries import heads, qwed_rows
-from ledger.storage.entries.qwed_rows import STRETCH_BITS
+from ledger.storage.entries import heads
+from ledger.storage.entries.searching import qwed_rows
+from ledger.storage.entries.searching.qwed_rows import STRETCH_BITS
 
 WINDOW_SEQS: Final = 100_000
 """Number of seqs whose leaves one statement reads."""

@@ -17,7 +17,7 @@ from ledger.chain import ChainHead, StoredEntry
 from ledger.entry import to_datetime
 from ledger.errors import RestoreRefused
 from ledger.storage.database import CONNECTION_LOST, Connection, connect_as_owner, explain
-from ledger.storage.entries.restoring import RestoredMonths, in_the_way
+from ledger.storage.entries.writing.restoring import RestoredMonths, in_the_way
 from ledger.storage.restoring_anchors import BATCH_TIMEOUT_S, AnchorRows
 from ledger.storage.signing_transaction import TilePart
 
@@ -116,7 +116,8 @@ class RestoreTransaction:
         await self._copy("checkpoints", RestoredCheckpoint._fields, checkpoints)
 
     async def set_head(self, org_id: int, head: ChainHead) -> None:
-        """Set the head of the trail."""
+        """Set the head of the trail, after its last entries."""
+        await self._months.finish(timeout=BATCH_TIMEOUT_S)
         at = to_datetime(head.anchored_us)
         await self._connection.execute(SET_HEAD, org_id, head.seq, head.entry_hash, at)
 

@@ -7,12 +7,23 @@ from typing import Final
 from ledger.storage.database import Connection, Database
 
 MAX_REASON_CHARS: Final = 1_000
-ADD: Final = "INSERT INTO security_events (org_id, kind, detail) VALUES ($1, $2, $3)"
+_INTO: Final = "INSERT INTO security_events (org_id, kind, detail)"
+ADD: Final = f"{_INTO} VALUES ($1, $2, $3)"
+# There are few events: without an index on them, a scan is fast enough.
+ADD_ONCE: Final = f"""
+{_INTO} SELECT $1::bigint, $2::text, $3::text WHERE NOT EXISTS (
+    SELECT FROM security_events
+    WHERE org_id IS NOT DISTINCT FROM $1 AND kind = $2 AND detail = $3)"""
 
 
 async def add(to: Connection | Database, org_id: int | None, kind: str, detail: str) -> None:
     """Store an event of an org, or of all orgs (None); see :func:`storable` for ``detail``."""
     await to.execute(ADD, org_id, kind, detail)
+
+
+async def add_once(database: Database, org_id: int | None, kind: str, detail: str) -> None:
+    """Store an event of an org, or of all (None), unless the same one is stored."""
+    await database.execute(ADD_ONCE, org_id, kind, storable(detail))
 
 
 def storable(text: str) -> str:

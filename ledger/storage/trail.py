@@ -9,8 +9,7 @@ error during COMMIT means that its outcome is unknown (:class:`CommitUnknown`);
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
@@ -20,8 +19,9 @@ from ledger.entry import to_datetime
 from ledger.errors import QuireError
 from ledger.storage import dropped_months, security_events
 from ledger.storage.database import CONNECTION_LOST, Connection, connect, explain, explained
-from ledger.storage.entries import heads, single, writing
+from ledger.storage.entries import heads, writing
 from ledger.storage.entries.heads import LockedHead
+from ledger.storage.entries.picked import single
 from ledger.storage.security_events import storable
 
 _Result = TypeVar("_Result")
@@ -97,21 +97,30 @@ class AppendTransaction:
         """Open the transaction."""
         await self.run(self.connection.execute("BEGIN"))
 
-    async def lock_heads(self, org_ids: Sequence[int]) -> dict[int, LockedHead]:
-        """Lock the head rows of these orgs, in the order of their ids."""
-        return await self.run(heads.lock(self.connection, org_ids))
+    async def lock_heads(
+        self, org_ids: Sequence[int], is_known: Callable[[int, LockedHead], bool] = heads.unknown
+    ) -> dict[int, LockedHead]:
+        """Lock the head rows of these orgs, in the order of their ids.
 
-    async def head_entry(self, org_id: int, seq: int, at: datetime) -> StoredEntry | None:
-        """Return the stored entry at this seq and time, read in a new snapshot."""
-        return await self.run(single.at(self.connection, org_id, seq, at))
+        The entry of a head that ``is_known`` is not decoded.
+        """
+        return await self.run(heads.lock(self.connection, org_ids, is_known))
+
+    async def with_payload(self, locked: LockedHead) -> LockedHead:
+        """Return a locked head whose entry has its payload, however large."""
+        return await self.run(heads.with_payload(self.connection, locked))
+
+    async def stored_hash(self, org_id: int, head: ChainHead) -> bytes | None:
+        """Return the stored hash of the entry at a head's seq and time, read in a new snapshot.
+
+        Raises DamagedTrail.
+        """
+        at = to_datetime(head.anchored_us)
+        return await self.run(single.stored_hash(self.connection, org_id, head.seq, at))
 
     async def departed(self, org_id: int) -> ChainHead | None:
         """Return the newest dropped entry of an org, None if none was dropped."""
         return await self.run(dropped_months.last(self.connection, org_id))
-
-    async def entry_at(self, org_id: int, head: ChainHead) -> StoredEntry | None:
-        """Return the stored entry that a head points to."""
-        return await self.head_entry(org_id, head.seq, to_datetime(head.anchored_us))
 
     async def thaw(self, org_id: int, head: ChainHead) -> int:
         """Unfreeze an org and set its head; return the new ``thawed_us``."""
@@ -124,21 +133,30 @@ class AppendTransaction:
 
     async def entries_between(
         self, org_id: int, after: ChainHead, upto: ChainHead, limit: int
-    ) -> list[StoredEntry]:
-        """Return the entries after one head up to another, oldest first, at most ``limit``."""
-        return await self.run(heads.between(self.connection, org_id, after, upto, limit))
+    ) -> AsyncIterator[list[StoredEntry]]:
+        """Yield the entries after one head up to another, oldest first, in pages.
+
+        Raises DamagedTrail.
+        """
+        pages = heads.between(self.connection, org_id, after, upto, limit)
+        while page := await self.run(anext(pages, [])):
+            yield page
+
+    async def holds(self, org_id: int, seq: int) -> bool:
+        """Return whether any entry at a seq is stored."""
+        return await self.run(single.count_at(self.connection, org_id, seq)) > 0
 
     async def orgs_beyond(self, places: Sequence[tuple[int, int]]) -> set[int]:
         """Return the orgs of those (org_id, seq) pairs that have entries after the seq."""
         return await self.run(heads.orgs_beyond(self.connection, places))
 
-    async def newest(self, org_id: int) -> StoredEntry | None:
-        """Return the stored entry with the highest valid seq, or None."""
+    async def newest(self, org_id: int) -> ChainHead | None:
+        """Return seq, hash and time of the stored entry with the highest valid seq, or None."""
         return await self.run(heads.newest(self.connection, org_id))
 
-    async def copy_entries(self, entries: Iterable[StoredEntry]) -> None:
-        """Write the entries by binary COPY."""
-        await self.run(writing.add(self.connection, entries))
+    async def copy_entries(self, entries: Iterable[StoredEntry]) -> dict[int, bytes | None]:
+        """Write the entries by binary COPY; return the mark of each org's last block, by its id."""
+        return await self.run(writing.add(self.connection, entries))
 
     async def move_heads(self, moves: Sequence[HeadMove]) -> None:
         """Compare-and-set the heads. Raises HeadConflict if one has changed."""
@@ -266,10 +284,7 @@ async def settle(url: str, moves: Sequence[HeadMove]) -> bool:
 
 
 async def _is_persisted(transaction: AppendTransaction, move: HeadMove) -> bool:
-    entry = await transaction.head_entry(
-        move.org_id, move.new.seq, to_datetime(move.new.anchored_us)
-    )
-    return entry is not None and entry.entry_hash == move.new.entry_hash
+    return await transaction.stored_hash(move.org_id, move.new) == move.new.entry_hash
 
 
 async def _close(connection: Connection) -> None:

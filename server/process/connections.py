@@ -16,6 +16,7 @@ log = structlog.get_logger("quire")
 
 LISTENERS: Final = 1
 SIGNER: Final = 1
+INDEXER: Final = 1
 ATTESTING: Final = 2
 ARCHIVER: Final = 7
 """One for its lock, five that read, and one that listens."""
@@ -24,6 +25,7 @@ ARCHIVER: Final = 7
 def connections_needed(settings: Settings) -> int:
     """Return the connections that the server's role needs, without verification and retention."""
     needed = settings.workers * (settings.pool_size + COMMITTERS + LISTENERS)
+    needed += INDEXER
     if settings.checkpoints:
         needed += SIGNER
         if settings.tsa_url is not None or settings.witness_policy is not None:

@@ -40,6 +40,7 @@ from server.process.archiving import archiving
 from server.process.banner import banner
 from server.process.connections import warn_of_few_connections
 from server.process.context import CONTEXT, ProcessContext
+from server.process.indexer import indexing
 from server.process.logs import configure
 from server.process.own_database import own_database
 from server.process.signing import signing
@@ -58,7 +59,12 @@ def serve(settings: Settings) -> int:
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener), _ended_in_order(), _database(settings) as url:
         platform = asyncio.run(prepare(settings, url))
-        with signing(settings, url), archiving(settings, url), _announced(settings, platform):
+        with (
+            signing(settings, url),
+            archiving(settings, url),
+            indexing(settings, url),
+            _announced(settings, platform),
+        ):
             return _run(settings, url, listener)
 
 

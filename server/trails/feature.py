@@ -41,6 +41,9 @@ FEATURE: Final = Feature(
         "retention": Command(
             "server.cli.operations.retention:retention", "Drop archived months from the database."
         ),
+        "search": Command(
+            "server.cli.operations.search:search", "Check and rebuild the search index."
+        ),
         "import": Command("server.cli.imports.group:imports", "Import trails of other systems."),
         "subjects": Command("server.cli.trails.subjects:subjects", "Erase a person's data."),
     },

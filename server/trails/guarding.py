@@ -8,14 +8,15 @@ import msgspec
 import structlog
 
 from ledger.core.org import OrgFacts
+from ledger.core.reading.index_reports import INDEX_DAMAGED
 from ledger.core.sealing.opener import ref_of
 from ledger.core.sealing.sealer import Drafted, Sealer
 from ledger.core.sequencer import Appended, AppendRequest, Effect, Sequencer
-from ledger.core.verification.work.faults import Result
+from ledger.core.verification.work.faults import INDEX_KINDS, Result
 from ledger.entry import search_tag
 from ledger.errors import NOT_FOUND, AppendRefused
 from ledger.event import Event, EventFields
-from ledger.storage import attestations, orgs, subjects
+from ledger.storage import attestations, orgs, security_events, subjects
 from ledger.storage.database import Database
 from ledger.storage.trail import AppendTransaction
 from server import metrics
@@ -49,21 +50,28 @@ class TrailGuard:
     async def faults_found(self, org_id: int, result: Result) -> None:
         """Freeze the org of a verification, unless an operator accepted all faults that it found.
 
-        Faults of the anchor log concern all orgs and freeze none: they raise an alarm.
+        Faults of the anchor log concern all orgs and freeze none: they raise an alarm. Faults of the
+        search index freeze no org either: they become security events.
         """
         record = await orgs.org_by_id(self._database, org_id)
         if record is None:
             return
         metrics.FAULTS.inc(result.fault_count)
-        common = [fault for fault in result.errors if fault.seq < 0]
+        index = [fault for fault in result.errors if fault.kind in INDEX_KINDS]
+        common = [fault for fault in result.errors if fault.seq < 0 and fault not in index]
         own = [fault for fault in result.errors if fault.seq >= 0]
         if common:
             text = f"{common[0].kind}: {common[0].reason}"
             log.error("verification found faults in the anchor log", first=text)
             await attestations.add_alarm(self._database, "anchor_log_faults", text)
+        for fault in index:
+            log.error(
+                "verification found faults in the search index", org=record.slug, first=fault.reason
+            )
+            await security_events.add_once(self._database, org_id, INDEX_DAMAGED, fault.reason)
         if not own and result.fault_count == len(result.errors):
             return
-        count = result.fault_count - len(common)
+        count = result.fault_count - len(common) - len(index)
         found = FaultSeqs(count, sorted({fault.seq for fault in own}))
         if record.accepted_faults is not None:
             accepted = msgspec.json.decode(record.accepted_faults, type=FaultSeqs)

@@ -10,8 +10,10 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from ledger.core.bundling import BundleBuilder
+from ledger.core.forged_rows import ForgedRowReports
 from ledger.core.lasting import Lasting
 from ledger.core.proving import Prover
+from ledger.core.reading.index_reports import IndexReports
 from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.qwed_rows import QwedRowFinder
 from ledger.core.reading.trail import TrailReader
@@ -22,6 +24,7 @@ from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.extent import SigningLimits
 from ledger.errors import ClockUnsteady
 from ledger.keys import SigningKeyring
+from ledger.sealing import index_key, row_key
 from ledger.storage import migrate, partitions
 from ledger.storage.database import Database
 from ledger.storage.verifications import VerificationTable
@@ -76,6 +79,7 @@ class Services:
         self.sequencer = Sequencer(
             database,
             keyring,
+            row_key(secrets.master_key),
             limits=SequencerLimits(org_events=settings.queue_events),
             clock=clock.wall,
             observe=self._observe,
@@ -87,6 +91,7 @@ class Services:
             secrets.master_key,
             IntakeLimits(settings.max_events, settings.max_payload_bytes),
         )
+        self.forged_rows = ForgedRowReports(database)
         self.authenticator = Authenticator(database, secrets.master_key)
         self.directory = Directory(database, secrets.master_key)
         self.guard = TrailGuard(database, self.sequencer, self.sealer)
@@ -103,11 +108,13 @@ class Services:
             if settings.archive_target is None
             else ArchiveAt(settings.archive_target, target_settings(settings)),
             limits=self.limits,
+            index_key=index_key(secrets.master_key),
         )
         self.growth = TreeGrowthWaiters(database)
         self.prover = Prover(database)
         past = ArchivePast(database, settings.archive_target, target_settings(settings))
-        self.trail = TrailReader(database, past)
+        index = IndexReports(database).index(index_key(secrets.master_key))
+        self.trail = TrailReader(database, past, index)
         self.qwed_rows = QwedRowFinder(database, self.trail)
         self.entry_bundles = EntryBundles(self.trail.leaves)
         self.bundles = BundleBuilder(

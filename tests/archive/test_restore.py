@@ -231,7 +231,7 @@ class Killed(Exception):
     """Raised where a real process would have been killed."""
 
 
-def _killed(*_: object) -> None:
+def _killed(*_: object, **__: object) -> None:
     raise Killed
 
 

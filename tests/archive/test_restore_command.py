@@ -25,6 +25,7 @@ from tests.support.restoring import contents
 from tests.support.retaining import append_three_months, set_retention
 from tests.support.serving import MASTER_KEY
 from tests.support.trails import ORG, ORG_ID, RING
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -110,11 +111,12 @@ async def test_kill_9_in_the_middle(
 
 async def _copying(database: Database) -> None:
     """Wait until a restore has written rows and not yet committed them."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     connection = await asyncpg.connect(database.superuser_url)
     try:
         while not await connection.fetchval(
-            "SELECT to_regclass($1) IS NOT NULL AND pg_relation_size(to_regclass($1)) > 1000000",
+            "SELECT to_regclass($1) IS NOT NULL "
+            "AND pg_total_relation_size(to_regclass($1)) > 300000",
             blocks.partition(2026, 1),
         ):
             assert time.monotonic() < deadline, "the restore did not begin"

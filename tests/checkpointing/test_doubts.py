@@ -16,17 +16,23 @@ from tests.checkpointing.tampering import LENGTH, SIGNED, Victim, victim
 from tests.support.appending import system_clock_us
 from tests.support.blocks import (
     Connection,
+    column,
     cut,
     duplicate,
     edit,
     edit_large,
     exchange,
     flip,
+    flip_link,
+    raw_bit,
+    recut,
     remove,
+    rewrite,
     stored_at,
     swap,
 )
 from tests.support.clusters import Database
+from tests.support.hostile_blocks import bomb, first_frame
 from tests.support.signing import sound_history
 from tests.support.tampering import Tampering, change, statement
 from tests.support.trails import KEY, draft, flips
@@ -47,6 +53,11 @@ def later(time: datetime) -> datetime:
     return time + timedelta(microseconds=1)
 
 
+def inflating(size: int) -> bytes:
+    """A frame that says it has as many bytes as it should; it has 64 MiB."""
+    return bomb(64 << 20, size)
+
+
 CASES: dict[str, tuple[Tampering, str | None]] = {
     "leaf": (change(flip, NEW, "leaf", 77), "hash_mismatch"),
     "leaf emptied": (change(edit, NEW, leaf=b""), "hash_mismatch"),
@@ -54,10 +65,12 @@ CASES: dict[str, tuple[Tampering, str | None]] = {
     "leaf and hash": (change(lengthen_leaf_with_hash, NEW), "signature_invalid"),
     "leaf that is no JSON": (change(edit, NEW, leaf=b"\xff", entry_hash=entry_hash(b"\xff")), "leaf_malformed"),
     "hash": (change(flip, NEW, "entry_hash", 9), "hash_mismatch"),
-    "hash emptied": (change(edit, NEW, entry_hash=b""), "entry_malformed"),
-    "hash of 20 MB": (change(edit_large, NEW, "entry_hash", 20_000_000), "entry_malformed"),
+    "hash emptied": (change(edit, NEW, entry_hash=b""), "hash_mismatch"),
+    "hash of 20 MB": (change(edit_large, NEW, "entry_hash", 20_000_000), "hash_mismatch"),
+    "hash of the last": (change(flip, LAST, "entry_hash", 9), "hash_mismatch"),
+    "hash, as the next leaf names it": (change(flip_link, NEW, 9), "hash_mismatch"),
     "signature": (change(flip, NEW, "signature", 9), "signature_invalid"),
-    "signature emptied": (change(edit, NEW, signature=b""), "entry_malformed"),
+    "signature emptied": (change(edit, NEW, signature=b""), "hash_mismatch"),
     "all of the last row emptied": (change(edit, LAST, signature=b"", entry_hash=b"", leaf=b""), "entry_m"),
     "removed": (change(remove, NEW), "entry_missing"),
     "the first new one removed": (change(remove, SIGNED), "entry_missing"),
@@ -67,6 +80,13 @@ CASES: dict[str, tuple[Tampering, str | None]] = {
     "the last duplicated": (change(duplicate, LAST, anchored_at=later), "entry_inserted"),
     "swapped": (change(swap, NEW, NEW + 1), "entry_moved"),
     "moved into the past": (change(edit, NEW, anchored_at=lambda time: time - timedelta(hours=1)), "entry_missing"),
+    "one bit of the stored leaves": (change(raw_bit, NEW, "leaves", 403), "entry_malformed"),
+    "leaves cut": (change(column, NEW, leaves=lambda leaves: leaves[:-1]), "entry_malformed"),
+    "ends emptied": (change(column, NEW, ends=b""), "entry_malformed"),
+    "leaves that inflate to 64 MiB": (change(rewrite, NEW, first_frame("leaves", inflating)), "entry_malformed"),
+    "a block that claims a thousand million entries": (change(column, NEW, first_seq=-(10**9)), "entry_m"),
+    "a block that claims an entry too many": (change(column, NEW, first_seq=SIGNED - 1), "entry_"),
+    "in other blocks": (change(recut, SIGNED, LAST, NEW), None),
     "head ahead": (statement("UPDATE heads SET seq = seq + 10 WHERE org_id = $1"), "entry_missing"),
     "head beyond all seqs": (statement("UPDATE heads SET seq = 9223372036854775807 WHERE org_id = $1"), "entry_missing"),
     "head emptied": (statement("UPDATE heads SET seq = -1 WHERE org_id = $1"), "trail_shortened"),

@@ -9,10 +9,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ledger.entry import parse_record_id, search_tag, to_datetime
-from ledger.storage.entries import search, single
+from ledger.entry import parse_record_id, to_datetime
+from ledger.storage.entries import search
 from ledger.storage.entries.columns import PAGE_BYTES
-from ledger.storage.entries.search import EntrySearch, page_query
+from ledger.storage.entries.picked import single
+from ledger.storage.entries.searching import block_rows
+from ledger.storage.entries.searching.block_rows import BlockRange, blocks_query, tags_query
 from tests.support.clusters import blocking
 from tests.support.reading import ServedTrail
 from tests.support.serving import Server
@@ -160,7 +162,13 @@ def plan_of(server: Server, mode: str, query: str, *arguments: object) -> str:
     return blocking(explain())
 
 
+class Sql(str):
+    """An argument that is written in SQL already."""
+
+
 def _literal(value: object) -> str:
+    if isinstance(value, Sql):
+        return value
     if isinstance(value, bytes):
         return f"'\\x{value.hex()}'"
     return str(value) if isinstance(value, int) else f"'{value}'"
@@ -177,33 +185,47 @@ def rows_read(plan: str) -> int:
     return max(int(float(rows)) for rows in re.findall(r"actual rows=([\d.]+)", plan))
 
 
-@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
-@pytest.mark.parametrize("descending", [True, False])
-@pytest.mark.parametrize(
-    ("name", "value"), [("actor", "a6"), ("subject", "s5"), ("actor", "busy"), ("subject", "busy")]
-)
-def test_a_person_is_found_by_index_and_no_more_is_read_than_shown(
-    large_trail: ServedTrail, name: str, value: str, descending: bool, mode: str
-) -> None:
-    pattern = f'"{name}":"{value}",'.encode()
-    tags = {"actor": 0, "subject": 0} | {name: search_tag(value)}
-    where = EntrySearch(tags["actor"], tags["subject"], [pattern], None, None)
-    query, arguments = page_query(where, descending=descending)
-    plan = plan_of(large_trail.server, mode, query, org_id(large_trail), 0, 40_000, 10, *arguments)
-    assert f"org_id_expr_{name}_tag_seq_idx" in plan, plan
-    assert "Rows Removed by Filter" not in plan, plan
-    assert rows_read(plan) <= 41, plan
+PLANS = pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+SCANNED = re.compile(r"Seq Scan on \w+( \w+)? \(actual")
+ORDERS = pytest.mark.parametrize("descending", [True, False])
 
 
-@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
-@pytest.mark.parametrize("descending", [True, False])
-def test_a_page_reads_no_more_than_it_shows(
-    large_trail: ServedTrail, descending: bool, mode: str
+@PLANS
+@ORDERS
+@pytest.mark.parametrize(("last", "limit", "rows"), [(20_735, 1_024, 1), (40_000, 3, 3)])
+def test_blocks_are_read_by_primary_key_and_no_more_than_asked_for(
+    large_trail: ServedTrail, last: int, limit: int, rows: int, descending: bool, mode: str
 ) -> None:
-    query, arguments = page_query(EntrySearch(0, 0, [], None, None), descending=descending)
-    plan = plan_of(large_trail.server, mode, query, org_id(large_trail), 0, 40_000, 100, *arguments)
-    assert "_pkey" in plan, plan
-    assert rows_read(plan) <= 100, plan
+    part = BlockRange(org_id(large_trail), 20_480, last, descending)
+    tags = tags_query(descending=descending), (*part.key(), limit)
+    blocks = blocks_query(descending=descending), (1 << 17, 1 << 16, *part.key(), limit)
+    for query, arguments in (tags, blocks):
+        plan = plan_of(large_trail.server, mode, query, *arguments)
+        assert "_pkey" in plan, plan
+        assert not SCANNED.search(plan), plan
+        assert rows_read(plan) <= rows, plan
+
+
+@PLANS
+def test_frames_and_chosen_blocks_are_read_by_primary_key(
+    large_trail: ServedTrail, mode: str
+) -> None:
+    org = org_id(large_trail)
+    found = plan_of(
+        large_trail.server, mode, tags_query(descending=False),
+        *BlockRange(org, 0, 10**6, False).key(), 5,
+    )  # fmt: skip
+    assert rows_read(found) == 5, found
+    seqs, times = "array[255, 511]::bigint[]", "array['epoch', 'epoch']::timestamptz[]"
+    chosen = plan_of(large_trail.server, mode, block_rows.CHOSEN, 1, 1, org, Sql(seqs), Sql(times))
+    numbers = Sql("array[0, 5]::integer[]")
+    sliced = plan_of(
+        large_trail.server, mode, block_rows.SLICES["leaves"],
+        org, Sql(seqs), Sql(times), numbers, numbers,
+    )  # fmt: skip
+    for plan in (chosen, sliced):
+        assert "_pkey" in plan, plan
+        assert not SCANNED.search(plan), plan
 
 
 def test_a_record_is_found_in_one_partition_by_primary_key(large_trail: ServedTrail) -> None:

@@ -391,7 +391,7 @@ def test_an_invalid_proof_is_not_returned(shared_server: Server, tampering: Tamp
     assert shared_server.request("GET", path, key=key).status == 200
     tamper(shared_server.database, org, tampering)
     answer = shared_server.request("GET", path, key=key)
-    assert answer.status == 503
+    assert answer.status in (500, 503)
     assert record not in answer.body.decode()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import asyncpg
 import pytest
 
 from ledger.client import InvalidArgumentError, InvalidRequestError, LedgerClient, NotFoundError
@@ -18,7 +17,9 @@ from ledger.qwed import (
 )
 from ledger.storage import qwed_rows
 from ledger.storage.database import Database
-from ledger.storage.entries.qwed_rows import NAMING
+from ledger.storage.entries.searching import block_rows
+from ledger.storage.entries.searching.block_rows import BlockRange, InlineLimits
+from ledger.storage.entries.searching.qwed_rows import STRETCH_BITS
 from ledger.storage.qwed_rows import QwedRows
 from tests.qwed_writer import SECRET, trail
 from tests.support.blocks import edit
@@ -146,19 +147,21 @@ async def test_a_row_is_found_by_reading_one_stretch(
     try:
         org_id = await database.fetchrow("SELECT id FROM orgs WHERE slug = $1", slug)
         assert org_id is not None
-        rows, asked = QwedRows(database), []
+        rows = QwedRows(database)
+        asked: list[tuple[int, int]] = []
         assert await rows.naming(org_id[0], 4_000) == []
-        plain_fetch = database.fetch
+        plain = block_rows.block_rows
 
-        async def fetch(query: str, *arguments: object) -> list[asyncpg.Record]:
-            asked.append(query)
-            return await plain_fetch(query, *arguments)
+        async def block_rows_of(connection: Any, part: BlockRange, inline: InlineLimits) -> Any:
+            asked.append((part.first >> STRETCH_BITS, part.last >> STRETCH_BITS))
+            return await plain(connection, part, inline)
 
-        monkeypatch.setattr(database, "fetch", fetch)
+        monkeypatch.setattr(block_rows, "block_rows", block_rows_of)
         for row_id in (1, 700, 701, 1_024, 1_025, 2_999, 3_000):
             asked.clear()
             found = await rows.naming(org_id[0], row_id)
             assert [entry.seq for entry in found] == [row_id - 1], records[row_id - 1]
-            assert asked == [NAMING]
+            stretch = (row_id - 1) >> STRETCH_BITS
+            assert set(asked) == {(stretch, stretch)}
     finally:
         await database.close()

@@ -13,7 +13,7 @@ import pytest
 
 from ledger.chain import StoredEntry
 from ledger.core.org import OrgFacts
-from ledger.core.sequencer.head_check import PAGE_ENTRIES
+from ledger.core.sequencer.head_check import PAGE_BLOCKS
 from ledger.entry import entry_hash
 from ledger.errors import OrgFrozen
 from ledger.storage import orgs
@@ -78,7 +78,7 @@ SEEN_BY_ALL = {
     "entry: payload": change_newest(flip, "payload", 3),
     "entry: payload longer": change_newest(edit, payload=lambda payload: payload + b"\0"),
     "entry: actor_tag": change_newest(edit, actor_tag=lambda tag: tag ^ 1),
-    "entry: subject_tag": change_newest(edit, subject_tag=lambda tag: tag ^ 1 << 62),
+    "entry: subject_tag": change_newest(edit, subject_tag=lambda tag: tag ^ 1 << 22),
     "entry: anchored_at": change_newest(edit, anchored_at=lambda time: time + MICROSECOND),
     "entry: seq": change_newest(edit, seq=lambda seq: seq ^ 64),
     "entry: org_id": change_newest(edit, org_id=lambda org_id: org_id ^ 1 << 31),
@@ -238,14 +238,14 @@ async def test_processes_accept_the_entries_of_another(
 ) -> None:
     expected = []
     for turn in range(4):
-        for each, count in ((first_process, 2 * PAGE_ENTRIES + 3), (second_process, 1)):
+        for each, count in ((first_process, 2 * PAGE_BLOCKS + 3), (second_process, 1)):
             payloads = [b"%d %d" % (turn, number) for number in range(count)]
             await each.append(org, *payloads)
             expected += payloads
     assert await sound_trail(shared_database, org) == expected
 
 
-WALKED = 3 * PAGE_ENTRIES
+WALKED = 3 * PAGE_BLOCKS
 BETWEEN = {
     "edited": lambda seq: change(flip, seq, "payload", 1),
     "removed": lambda seq: change(remove, seq),

@@ -11,9 +11,12 @@ import pytest
 
 from ledger.chain import StoredEntry
 from ledger.storage import bundle_reads, entry_bundles, history, trees
-from ledger.storage.entries import chosen, single, spans
+from ledger.storage.entries import blocks, spans
+from ledger.storage.entries.indexing import index_rows, run_tags
+from ledger.storage.entries.picked import chosen, parts, single
 from ledger.storage.entries.search import IN_ORDER
-from tests.support import blocks
+from ledger.storage.entries.searching import block_rows
+from tests.support.blocks import create_partitions, write
 from tests.support.clusters import Cluster, Database, blocking
 
 ORG = 7
@@ -21,9 +24,10 @@ CHECKPOINTS = 5_000
 MOST_ROWS = 600
 """An entry bundle has 256 rows, the tiles of a proof a few hundred parts."""
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = datetime(2026, 1, 2, tzinfo=UTC)
 QUERIES: dict[str, tuple[str, list[object]]] = {
     "tile": (entry_bundles.TILE, [ORG, 0, 3, 256]),
-    "leaves": (spans.SIGNED_LEAVES, [ORG, 1_000, 1_256]),
+    "leaves": (spans.SIGNED_LEAVES, [ORG, 1_024, 1_279]),
     "anchor leaves": (entry_bundles.ANCHOR_LEAVES, [0, 1_000, 1_256]),
     "tiles of a proof": (trees.TILE_PARTS, [ORG, [0, 0, 1], [3, 19, 0]]),
     "newest checkpoint": (trees.NEWEST_CHECKPOINT, [ORG]),
@@ -32,12 +36,23 @@ QUERIES: dict[str, tuple[str, list[object]]] = {
     "anchor leaf": (trees.ANCHOR_LEAF, [ORG, 77]),
     "listed": (history.LISTED, [ORG, 4_000, 100]),
     "newest anchored": (history.NEWEST_ANCHORED, [ORG]),
-    "entry": (single.HASH_AND_CHECKPOINT, [ORG, 77, NOW]),
+    "entry": (single.ROW_AND_CHECKPOINT, [ORG, 77, NOW]),
+    "entry by its place": (single.AT, [ORG, 77, NOW]),
+    "entry by its seq": (single.STANDING_AT, [ORG, 77]),
+    "entry before": (single.BEFORE, [ORG, 77, NOW]),
     "first anchored above": (bundle_reads.FIRST_ANCHORED_ABOVE, [ORG, 77]),
     "attested anchor": (bundle_reads.ATTESTED_ANCHOR, [77]),
     "entries present": (chosen.PRESENT, [ORG, [77, 78], [NOW, NOW]]),
     "times of entries": (chosen.TIMES, [ORG, [77, 4_000]]),
-    "entries of a bundle": (chosen.PAGE, [ORG, list(range(500)), NOW, NOW]),
+    "blocks of a bundle": (blocks.HOLDING, [ORG, [0, 256], [255, 499], NOW, NOW]),
+    "blocks of some seqs": (blocks.HOLDING, [ORG, [7, 900], [7, 900], NOW, NOW]),
+    "blocks of a span": (blocks.PAGE, [ORG, 0, 4_999, NOW, NOW, 16, NOW]),
+    "parts of blocks": (parts.PARTS, [[ORG], [77], [NOW], [1], [9], [1], [9]]),
+    "keys of blocks": (block_rows.KEYS, [ORG, [7, 900], [7, 909], NOW, LATER, NOW]),
+    "tags of a run": (run_tags.TAGS, [ORG, 1_024, 1_343, NOW, NOW]),
+    "index rows": (index_rows.AT, [ORG, 1, 14, [3, 4], [7, 7]]),
+    "newest index row": (index_rows.NEWEST, [ORG, 1, 14, 77]),
+    "reach of the index": (index_rows.REACH, [ORG, 77, 77]),
     "sizes": (history.SIZES, [[ORG, 8]]),
 }
 
@@ -61,8 +76,8 @@ async def _fill(database: Database) -> None:
         entries = [
             StoredEntry(ORG, seq, NOW, 0, 0, b"", b"", b"x", b"") for seq in range(CHECKPOINTS)
         ]
-        await blocks.create_partitions(connection, entries)
-        await blocks.write(connection, entries)
+        await create_partitions(connection, entries)
+        await write(connection, entries)
         for statement in (
             """INSERT INTO checkpoints (org_id, size, root, note)
                SELECT $1, n + 1, sha256('x'), 'note'
@@ -73,6 +88,9 @@ async def _fill(database: Database) -> None:
             """INSERT INTO tile_parts (org_id, level, tile, start, hashes)
                SELECT $1, 0, n >> 8, n & 255, sha256('x')
                FROM generate_series(0, $2::bigint - 1) AS n WHERE $3 IS NOT NULL""",
+            """INSERT INTO tag_runs (org_id, level, stretch, bucket, mac, ended_at, postings)
+               SELECT $1, 1, n >> 4, n & 15, sha256('x'), $3, ''
+               FROM generate_series(0, $2::bigint - 1) AS n""",
             """INSERT INTO trees (org_id, size, root)
                SELECT org, $2, '' FROM unnest(ARRAY[$1, 0::bigint]) AS org
                WHERE $3 IS NOT NULL""",

@@ -17,6 +17,7 @@ from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, extend
 from ledger.entry import to_datetime
 from ledger.storage import orgs
 from ledger.storage.database import Database
+from ledger.storage.entries import writing
 from ledger.storage.log_keys import publish_history
 from ledger.storage.orgs import OrgRecord
 from tests.support import blocks, clusters
@@ -30,13 +31,14 @@ HISTORY: Final = KEYS.public()
 def rows_after(
     head: ChainHead, count: int, *, payload_bytes: int = 40, now_us: int = NOW_US
 ) -> tuple[list[StoredEntry], ChainHead]:
-    """The trail's next ``count`` rows, all different, and the head after them."""
+    """The trail's next ``count`` rows, all different and later, and the head after them."""
     first = head.seq + 1
     drafts = [
         draft(b"payload %d " % number * (payload_bytes // 11 + 1), subject="ü")
         for number in range(first, first + count)
     ]
-    return extend(ORG_ID, ORG, head, drafts, now_us, KEY)
+    # Each call is a commit: a restore finds its blocks by their times.
+    return extend(ORG_ID, ORG, head, drafts, max(now_us, head.anchored_us + 1), KEY)
 
 
 @dataclass
@@ -65,7 +67,7 @@ class SignedTrail:
     async def put_rows(self, rows: Sequence[StoredEntry]) -> None:
         """Write rows as the sequencer would have written them."""
         await blocks.create_partitions(self.superuser, rows)
-        await blocks.write(self.superuser, rows)
+        await writing.add(self.superuser, rows)
         await self.superuser.execute(
             "INSERT INTO heads (org_id, seq, entry_hash, anchored_at) VALUES ($1, $2, $3, $4) "
             "ON CONFLICT (org_id) DO UPDATE SET seq = $2, entry_hash = $3, anchored_at = $4",

@@ -23,8 +23,10 @@ from tests.support.blocks import (
     duplicate,
     edit,
     flip,
+    flip_link,
     move,
     point_head_at,
+    raw_bit,
     remove,
     stored_at,
     swap,
@@ -50,6 +52,8 @@ def _a_second_later(time: datetime) -> datetime:
     return time + timedelta(seconds=1)
 
 
+STORED_BITS: Final = ("last_hash", "tags", "ends", "leaves", "payloads", "first_seq", "last_seq")
+"""Columns of a block of which no bit may change unnoticed."""
 ALTERATIONS: Final[tuple[tuple[str, Change], ...]] = (
     *((column, b"") for column in BYTES),
     *((column, lambda value: value + b" ") for column in BYTES),
@@ -118,6 +122,19 @@ def _altered_column(random: Random) -> Damage:
     column, value = random.choice(ALTERATIONS)
     altered = change(edit, seq, **{column: value})
     return _of_entries(f"{column} altered", CHECK_OF_COLUMN[column], altered, seqs=[seq])
+
+
+def _renamed(random: Random) -> Damage:
+    seq = random.randrange(COUNT - 1)
+    renamed = change(flip_link, seq, random.randrange(64))
+    return _of_entries("link renamed", "hashes", renamed, seqs=[seq + 1])
+
+
+def _raw_bit(random: Random) -> Damage:
+    """One stored bit of a block: what it costs depends on the column, but it is in the block."""
+    seq, column = random.randrange(COUNT), random.choice(STORED_BITS)
+    flipped = change(raw_bit, seq, column, random.randrange(1 << 18))
+    return Damage(f"one stored bit of {column}", flipped, frozenset())
 
 
 def _rehashed(random: Random) -> Damage:
@@ -315,7 +332,7 @@ def _anchor_tree(random: Random) -> Damage:
 
 
 DAMAGES: Final[tuple[Callable[[Random], Damage], ...]] = (
-    _flipped_column, _altered_column, _rehashed, _removed, _cut, _cut_with_head, _rolled_back,
+    _flipped_column, _altered_column, _renamed, _raw_bit, _rehashed, _removed, _cut, _cut_with_head, _rolled_back,
     _swapped_rows, _swapped_columns, _moved, _planted, _head, _head_set_back, _tile, _upper_tile,
     _checkpoint, _tree_row, _anchor_leaf, _anchor, _anchor_tree,
 )  # fmt: skip

@@ -117,6 +117,16 @@ class QuireProcess:
                     found.append(child.pid)
         return found
 
+    def followers(self) -> list[int]:
+        """The processes that follow the trails: signer and indexer, as far as they run."""
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                command = " ".join(child.cmdline())
+                if "server.process.signer" in command or "server.process.indexer" in command:
+                    found.append(child.pid)
+        return found
+
     def postmaster(self) -> int:
         """The process id of the embedded PostgreSQL."""
         return int(self._postmaster_file()[0])

@@ -57,6 +57,12 @@ class Server:
     _thread: threading.Thread | None = None
     keys: dict[str, str] = field(default_factory=dict)
 
+    def internal_errors(self) -> str:
+        """Return the number of answers with status 500 of this process so far, as its metric says."""
+        lines = self.request("GET", "/metrics").body.decode().splitlines()
+        named = 'quire_http_problems_total{status="500"} '
+        return next((line.removeprefix(named) for line in lines if line.startswith(named)), "0")
+
     def request(
         self,
         method: str,

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 from hypothesis import strategies as st
 
-from ledger.chain import ChainHead, Draft, StoredEntry, extend
+from ledger.chain import ChainHead, Draft, StoredEntry, extend, next_time_us
 from ledger.entry import MAX_SEQ, Leaf, PayloadDigest, payload_digest, search_tag
 from ledger.keys import SigningKey, SigningKeyring
 
@@ -48,13 +48,19 @@ def leaves(draw: st.DrawFn) -> Leaf:
     )
 
 
-def draft(payload: bytes, actor: str | None = "ada", subject: str | None = None) -> Draft:
+def draft(
+    payload: bytes,
+    actor: str | None = "ada",
+    subject: str | None = None,
+    *,
+    event_type: str = "invoice.approved",
+) -> Draft:
     """A draft of a plain event with these bytes."""
     return Draft(
         action="approve",
         actor=actor,
         data_classification=None,
-        event_type="invoice.approved",
+        event_type=event_type,
         legal_basis=None,
         outcome="success",
         digest=payload_digest(payload, None),
@@ -67,11 +73,20 @@ def draft(payload: bytes, actor: str | None = "ada", subject: str | None = None)
 
 
 def trail(
-    length: int, head: ChainHead, key: SigningKey = KEY
+    length: int, head: ChainHead, key: SigningKey = KEY, *, commit: int | None = None
 ) -> tuple[list[StoredEntry], ChainHead]:
-    """``length`` rows that all differ, after ``head``, and the head after them."""
+    """``length`` rows that all differ, after ``head``, and the head after them.
+
+    ``commit``: the number of entries in each commit, by default all.
+    """
     payloads = [sha256(b"%d" % n).hexdigest().encode() for n in range(length)]
-    return extend(ORG_ID, ORG, head, [draft(p, subject="ü") for p in payloads], NOW_US, key)
+    drafts = [draft(payload, subject="ü") for payload in payloads]
+    rows: list[StoredEntry] = []
+    for start in range(0, length, commit or max(length, 1)):
+        some, at_us = drafts[start : start + (commit or length)], next_time_us(NOW_US, head)
+        made, head = extend(ORG_ID, ORG, head, some, at_us, key)
+        rows += made
+    return rows, head
 
 
 def flips(data: bytes) -> list[bytes]:

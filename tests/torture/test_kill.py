@@ -1,7 +1,7 @@
-"""kill -9 under load: of the server, of PostgreSQL, and of both, again and again.
+"""kill -9 under load: of the server, of PostgreSQL, of both, and of signer and indexer, again and again.
 
 Every acknowledged entry is stored once at its seq, keyed or not; no batch is half written;
-no lock remains; the trail verifies. `make torture CYCLES=…` runs more rounds.
+no lock remains; the trail verifies, and so does its search index. `make torture CYCLES=…` runs more rounds.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -18,12 +19,17 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from ledger.blocks.postings import RUN_ENTRIES
 from ledger.core.org import OrgFacts
 from ledger.core.verification.run import TrailRange, verify_trail
+from ledger.sealing import index_key
+from server.keys.first_start import load_master_key
 from tests.support.appending import PATIENCE_S, rows_of, sound_trail
 from tests.support.clusters import Database, OwnCluster, blocking
 from tests.support.load import Load
 from tests.support.quire_process import QuireProcess
+from tests.support.serving import server_settings
+from tests.support.waiting import until
 
 CYCLES = 3
 ACKNOWLEDGED_BETWEEN = 30
@@ -76,11 +82,20 @@ async def check(database: Database, server: QuireProcess, slug: str, load: Load)
     org = OrgFacts(org_id, slug, True, b"")
     await sound_trail(database, org, server.keyring())
     load.ledger.check(await rows_of(database, org_id))
+    await asyncio.to_thread(until, lambda: _is_indexed(server), "the index does not follow")
     result = await verify_trail(
-        database.server_url, TrailRange(org_id, slug), server.keyring(), processes=1
-    )
+        database.server_url, TrailRange(org_id, slug), server.keyring(), processes=1,
+        index_key=index_key(load_master_key(server_settings(server.data_dir))),
+    )  # fmt: skip
     assert result.valid, result.errors[:3]
+    has_runs = result.total_entries >= RUN_ENTRIES
+    assert result.checks.search_index == (True if has_runs else "not_checked"), result
     assert result.total_entries >= len(load.ledger.acknowledged)
+
+
+def _is_indexed(server: QuireProcess) -> bool:
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=PATIENCE_S) as answer:
+        return b"\nquire_search_unindexed_entries 0.0\n" in answer.read()
 
 
 @pytest.fixture
@@ -126,3 +141,15 @@ def test_of_both(cycles: int, data_dir: Path) -> None:
         server.start()
 
     torture(cycles, server, server.embedded, strike)
+
+
+@pytest.mark.parametrize("cycles", rounds)
+def test_of_the_signer_and_the_indexer(cycles: int, database: Database, server_dir: Path) -> None:
+    server = QuireProcess(server_dir, database.server_url)
+
+    def strike() -> None:
+        followers = server.followers()
+        if followers:  # each is started again, in its own time
+            os.kill(random.choice(followers), signal.SIGKILL)
+
+    torture(cycles, server, lambda: database, strike)

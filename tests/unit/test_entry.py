@@ -177,17 +177,16 @@ def test_payload_digest_is_blake3() -> None:
     assert entry.payload_digest(b"", "org") == PayloadDigest(empty, "org", 0)
 
 
-def test_search_tags_are_the_first_eight_bytes_signed() -> None:
+def test_search_tags_are_the_first_three_bytes() -> None:
     assert entry.search_tag(None) == 0
-    # SHA-256("") is e3b0c442 98fc1c14 ...: negative as a signed integer.
-    assert entry.search_tag("") == 0xE3B0C44298FC1C14 - 2**64
-    assert entry.search_tag("abc") == 0xBA7816BF8F01CFEA - 2**64
+    # SHA-256("") is e3b0c442 ..., SHA-256("abc") ba7816bf ...
+    assert entry.search_tag("") == 0xE3B0C4
+    assert entry.search_tag("abc") == 0xBA7816
 
 
 @given(st.text(st.characters(codec="utf-8")))
-def test_search_tags_fit_a_bigint_and_are_never_zero(value: str) -> None:
-    assert -(2**63) <= entry.search_tag(value) < 2**63
-    assert entry.search_tag(value) != 0
+def test_search_tags_have_24_bits_and_are_never_zero(value: str) -> None:
+    assert 0 < entry.search_tag(value) < 2**24
 
 
 @given(st.integers(0, entry.MAX_TIME_US))

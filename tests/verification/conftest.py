@@ -1,13 +1,22 @@
 """Fixtures: a module's database for tampering, with a plain and a signed trail."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from ledger.core.verification.rows.borders import BlockBorders
 from tests.support.clusters import Database
 from tests.verification.database import Superuser
 from tests.verification.signed import SignedTree
+
+
+@pytest.fixture(scope="module")
+def any_borders() -> Iterator[None]:
+    """The tests of a module cut blocks anywhere: only the faults of entries are looked at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BlockBorders, "follow", lambda self, run: [])
+        yield
 
 
 @pytest.fixture

@@ -7,14 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.blocks.block import pack
 from ledger.chain import EMPTY_HEAD, StoredEntry, check_entry
 from ledger.core.verification.rows.rows import CopyError
 from ledger.core.verification.rows.scan import SegmentScan
 from ledger.core.verification.work.segments import Segment
 from ledger.entry import decode_leaf, encode_leaf_unchecked, entry_hash
 from ledger.keys import SigningKey, SigningKeyring
-from tests.support.trails import KEY, ORG, ORG_ID, RING, trail
-from tests.verification.streams import scan, stream
+from tests.support.trails import KEY, ORG, RING, trail
+from tests.verification.streams import blocks, scan, scan_blocks, stream
+
+pytestmark = pytest.mark.usefixtures("any_borders")
 
 ROWS, HEAD = trail(9, EMPTY_HEAD)
 PLACE = 4
@@ -35,12 +38,13 @@ def altered_columns(draw: st.DrawFn) -> StoredEntry:
         column = draw(st.sampled_from(StoredEntry._fields[2:]))
         value: Any = getattr(row, column)
         if column in BYTES_COLUMNS:
-            kept = draw(st.sampled_from([value, value, value, value[:-1], value + b"\0", b""]))
+            widths = [value[:-1], value + b"\0", b""] if column != "signature" else []
+            kept = draw(st.sampled_from([value, value, value, *widths]))
             value = flip(kept, draw(st.integers(0, 8 * 1024))) if kept else kept
         elif column == "anchored_at":
             value += timedelta(microseconds=draw(st.integers(-2, 2)))
         else:
-            value ^= 1 << draw(st.integers(0, 62))
+            value ^= 1 << draw(st.integers(0, 23))
         row = row._replace(**{column: value})
     return row
 
@@ -86,47 +90,77 @@ def test_verdict_on_an_altered_row_is_the_reference_checks(row: StoredEntry) -> 
     assert result.failed_rows == bool(result.faults)
 
 
-@given(st.integers(1, 700))
-def test_chunks_may_be_cut_anywhere(chunk_bytes: int) -> None:
+@given(altered_columns() | forged_leaves())
+def test_and_so_it_is_in_the_middle_of_a_block(row: StoredEntry) -> None:
+    """Where the hash of an entry is what the next leaf names."""
+    row = row._replace(anchored_at=ROWS[0].anchored_at, entry_hash=ROWS[PLACE].entry_hash)
+    kinds = {fault.kind for fault in check_entry(row, ORG, RING, None)}
+    readable = not kinds & {"leaf_malformed", "unknown_key"}
+    if readable and row.signature == KEY.sign(entry_hash(row.leaf)):
+        # The next entry is to blame.
+        row = row._replace(entry_hash=entry_hash(row.leaf))
+    result = scan_blocks([pack([*ROWS[:PLACE], row, *ROWS[PLACE + 1 :]])], ONE)
+    assert [(fault.kind, fault.reason) for fault in result.faults] == reference(row)
+
+
+@given(st.integers(1, 700), st.sampled_from([1, 2, 9]))
+def test_chunks_may_be_cut_anywhere(chunk_bytes: int, entries: int) -> None:
     whole = Segment(0, 8, open_start=True)
-    result = scan(ROWS, whole, chunk_bytes=chunk_bytes)
+    result = scan(ROWS, whole, chunk_bytes=chunk_bytes, entries=entries)
     assert (result.rows, result.fault_count, result.end_hashes) == (9, 0, [HEAD.entry_hash])
 
 
 @pytest.mark.parametrize("cut", [0, 5, 19, 25, 400, -1, -2, -3])
 def test_a_stream_cut_short_is_no_verdict(cut: int) -> None:
-    checking = SegmentScan(ORG_ID, ORG, RING, Segment(0, 8, open_start=True))
-    checking.feed(stream(ROWS)[:cut])
+    checking = SegmentScan(ORG, RING, Segment(0, 8, open_start=True))
+    checking.feed(stream(blocks(ROWS))[:cut])
     with pytest.raises(CopyError):
         checking.finish()
 
 
-@pytest.mark.parametrize("data", [b"", b"x" * 40, stream(ROWS)[:19] + b"\0\x03" + bytes(40)])
+@pytest.mark.parametrize("data", [b"", b"x" * 40, stream([])[:19] + b"\0\x03" + bytes(40)])
 def test_bytes_that_are_no_copy_are_no_verdict(data: bytes) -> None:
-    checking = SegmentScan(ORG_ID, ORG, RING, Segment(0, 8, open_start=True))
+    checking = SegmentScan(ORG, RING, Segment(0, 8, open_start=True))
     with pytest.raises(CopyError):  # noqa: PT012 - either of the two finds it
         checking.feed(data)
         checking.finish()
 
 
-@pytest.mark.parametrize("column", StoredEntry._fields[5:])
-def test_a_column_that_is_null_is_named_and_the_next_row_not_blamed(column: str) -> None:
-    rows: list[Any] = list(ROWS)
+@pytest.mark.parametrize(
+    ("column", "seqs"),
+    [
+        ("last_hash", {5: {"unreadable"}}),
+        ("tags", {seq: {"column_mismatch"} for seq in (3, 4)}
+         | {5: {"unreadable", "column_mismatch"}}),
+        ("raw_bytes", {5: {"unreadable", "column_mismatch"}}),
+        ("ends", {3: {"unreadable"}}),
+        ("leaves", {3: {"unreadable"}, 5: {"unreadable"}}),
+        ("payloads", {3: {"unreadable"}, 5: {"unreadable"}}),
+        ("first_seq", {3: {"missing"}, 5: {"unreadable"}}),
+    ],
+)  # fmt: skip
+def test_a_column_that_is_null_is_named_and_no_other_block_blamed(
+    column: str, seqs: dict[int, set[str]]
+) -> None:
+    made = blocks(ROWS, 3)
     absent: dict[str, Any] = {column: None}
-    rows[3] = ROWS[3]._replace(**absent)
-    result = scan(rows, Segment(0, 8, open_start=True))
-    assert [(fault.seq, fault.kind) for fault in result.faults] == [(3, "unreadable")]
-    assert column in result.faults[0].reason
-    assert result.rows == 9
+    made[1] = made[1]._replace(**absent)
+    result = scan_blocks(made, Segment(0, 8, open_start=True))
+    found: dict[int, set[str]] = {}
+    for fault in result.faults:
+        found.setdefault(fault.seq, set()).add(fault.kind)
+    assert found == seqs
+    assert result.rows + result.missing == 9 + (column == "first_seq")
 
 
 def test_rotated_keys_and_characters_of_every_kind_pass() -> None:
     second = SigningKey("k2", b"2" * 32)
     rows, head = trail(3, EMPTY_HEAD)
     more, _head = trail(3, head, second)
-    result = scan(rows + more, Segment(0, 5, open_start=True), ring=RING.rotated(second))
+    whole = Segment(0, 5, open_start=True)
+    result = scan(rows + more, whole, ring=RING.rotated(second), entries=6)
     assert result.fault_count == 0
-    unknown = scan(rows + more, Segment(0, 5, open_start=True))
+    unknown = scan(rows + more, whole, entries=6)
     assert [(fault.seq, fault.kind) for fault in unknown.faults] == [
         (seq, "unknown_key") for seq in (3, 4, 5)
     ]
@@ -135,5 +169,5 @@ def test_rotated_keys_and_characters_of_every_kind_pass() -> None:
 def test_faults_are_bounded_and_counted_exactly() -> None:
     rows, _head = trail(1_200, EMPTY_HEAD)
     altered = [row._replace(payload=b"") for row in rows]
-    result = scan(altered, Segment(0, 1_199, open_start=True))
+    result = scan(altered, Segment(0, 1_199, open_start=True), entries=256)
     assert (len(result.faults), result.fault_count, result.failed_rows) == (1_000, 1_200, 1_200)

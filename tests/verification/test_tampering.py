@@ -1,6 +1,6 @@
 """Each possible tampering with a trail's rows is found at its seq, and no other row is blamed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +16,8 @@ from tests.support.trails import KEY, ORG_ID, RING, draft, trail
 from tests.verification.streams import blame, judge
 
 COUNT = 12
+pytestmark = pytest.mark.usefixtures("any_borders")
+
 ROWS, HEAD = trail(COUNT, EMPTY_HEAD)
 LAST = COUNT - 1
 PLACES = range(COUNT)  # in segments of 4: both ends, the borders, and rows in between
@@ -29,7 +31,19 @@ def put(seq: int, /, **columns: Any) -> list[StoredEntry]:
     return rows
 
 
-def found(rows: list[StoredEntry], head: ChainHead | None = HEAD, **how: Any) -> Blame:
+def found(
+    rows: list[StoredEntry],
+    head: ChainHead | None = HEAD,
+    in_blocks_of: Sequence[int] = (1, 3, COUNT),
+    **how: Any,
+) -> Blame:
+    """What is blamed for what: the same in blocks of any size."""
+    first, *others = [blamed(rows, head, entries=entries, **how) for entries in in_blocks_of]
+    assert all(other == first for other in others)
+    return first
+
+
+def blamed(rows: list[StoredEntry], head: ChainHead | None, **how: Any) -> Blame:
     result = judge(rows, head, **how)
     assert result.valid == (result.fault_count == 0)
     assert result.fault_count == len(result.errors)
@@ -57,7 +71,7 @@ ALTERED: list[tuple[str, Callable[[StoredEntry], Any], set[str]]] = [
     ("payload", lambda row: flipped(row.payload, 0), {"payload_mismatch"}),
     ("payload", lambda row: row.payload[:-1], {"payload_mismatch"}),
     ("actor_tag", lambda row: row.actor_tag ^ 1, {"column_mismatch"}),
-    ("subject_tag", lambda row: row.subject_tag ^ (1 << 62), {"column_mismatch"}),
+    ("subject_tag", lambda row: row.subject_tag ^ (1 << 22), {"column_mismatch"}),
     ("anchored_at", lambda row: row.anchored_at + timedelta(microseconds=1), {"column_mismatch"}),
 ]
 
@@ -67,7 +81,15 @@ ALTERED: list[tuple[str, Callable[[StoredEntry], Any], set[str]]] = [
 def test_an_altered_column(
     seq: int, column: str, alter: Callable[[StoredEntry], Any], kinds: set[str]
 ) -> None:
-    assert found(put(seq, **{column: alter(ROWS[seq])})) == {seq: kinds}
+    # The hash of an entry is a column only for the last of a block.
+    in_blocks_of = (1,) if column == "entry_hash" else (1, 3, COUNT)
+    assert found(put(seq, **{column: alter(ROWS[seq])}), in_blocks_of=in_blocks_of) == {seq: kinds}
+
+
+@pytest.mark.parametrize("seq", [2, 5, 8, LAST])
+def test_an_altered_hash_of_the_last_entry_of_a_block(seq: int) -> None:
+    rows = put(seq, entry_hash=flipped(ROWS[seq].entry_hash, 9))
+    assert found(rows, in_blocks_of=(1, 3)) == {seq: {"hash_mismatch", "signature_invalid"}}
 
 
 @given(st.sampled_from(PLACES), st.integers(0, 10_000), st.integers(1, 5))
@@ -75,16 +97,33 @@ def test_an_altered_leaf(seq: int, bit: int, size: int) -> None:
     leaf = ROWS[seq].leaf
     place = bit // 8 % len(leaf)
     altered = leaf[:place] + bytes([leaf[place] ^ (1 << bit % 8)]) + leaf[place + 1 :]
-    blamed = found(put(seq, leaf=altered), size=size)
-    assert set(blamed) == {seq}
-    assert "hash_mismatch" in blamed[seq]
+    for entries in (1, 3, COUNT):
+        named = blamed(put(seq, leaf=altered), HEAD, size=size, entries=entries)
+        assert set(named) == {seq}
+        assert "hash_mismatch" in named[seq]
 
 
 @pytest.mark.parametrize("seq", PLACES[1:-1])
 def test_a_leaf_whose_hash_was_recomputed_breaks_the_next_link(seq: int) -> None:
     leaf = ROWS[seq].leaf.replace(b"success", b"failure")
-    blamed = found(put(seq, leaf=leaf, entry_hash=entry_hash(leaf)))
-    assert blamed == {seq: {"signature_invalid"}, seq + 1: {"link_broken"}}
+    rows = put(seq, leaf=leaf, entry_hash=entry_hash(leaf))
+    both = {seq: {"signature_invalid"}, seq + 1: {"link_broken"}}
+    assert found(rows, in_blocks_of=(1,)) == both
+    is_last_of_three = seq % 3 == 2
+    assert found(rows, in_blocks_of=(3,)) == (
+        both if is_last_of_three else {seq: {"hash_mismatch"}}
+    )
+
+
+@pytest.mark.parametrize("seq", PLACES[1:])
+def test_a_leaf_that_names_another_hash_is_to_blame_for_it(seq: int) -> None:
+    """Not the entry before, whose signature fits its leaf."""
+    before = ROWS[seq - 1].entry_hash.hex().encode()
+    leaf = ROWS[seq].leaf.replace(before, ROWS[seq].entry_hash.hex().encode())
+    assert found(put(seq, leaf=leaf)) == {seq: {"hash_mismatch", "link_broken"}}
+    signed = {"leaf": leaf, "entry_hash": entry_hash(leaf), "signature": KEY.sign(entry_hash(leaf))}
+    after = {seq + 1: {"link_broken"}} if seq < LAST else {LAST: {"link_broken", "head_mismatch"}}
+    assert found(put(seq, **signed)) == {seq: {"link_broken"}} | after
 
 
 @pytest.mark.parametrize("first", PLACES)
@@ -114,7 +153,8 @@ def test_swapped_contents(a: int, b: int, column: str) -> None:
     rows = list(ROWS)
     for here, there in ((a, b), (b, a)):
         rows[here] = rows[here]._replace(**{column: getattr(ROWS[there], column)})
-    assert set(found(rows)) == {a, b}
+    for entries in (1, 3, COUNT) if column != "entry_hash" else (1,):
+        assert set(blamed(rows, HEAD, entries=entries)) == {a, b}
 
 
 @pytest.mark.parametrize("seq", PLACES)
@@ -133,9 +173,9 @@ def test_an_inserted_row_is_blamed_whichever_comes_first(seq: int, days: int) ->
         leaf=ROWS[seq].leaf.replace(b"success", b"failure"),
         signature=bytes(32),
     )
-    blamed = found([*ROWS, forged])
-    assert set(blamed) == {seq}
-    assert {"inserted", "signature_invalid"} <= blamed[seq]
+    named = found([*ROWS, forged])
+    assert set(named) == {seq}
+    assert {"inserted", "signature_invalid"} <= named[seq]
     assert judge([*ROWS, forged], HEAD).failed_entries == 1
 
 
@@ -157,8 +197,8 @@ def test_a_row_moved_out_of_the_trail(seq: int) -> None:
 
 def test_rows_shifted_to_hide_a_removal_or_make_room() -> None:
     closed = [row._replace(seq=seq) for seq, row in enumerate(ROWS[:5] + ROWS[6:])]
-    blamed = found(closed)
-    assert blamed == {**{seq: {"seq_mismatch"} for seq in range(5, 11)}, 11: {"truncated"}}
+    named = found(closed)
+    assert named == {**{seq: {"seq_mismatch"} for seq in range(5, 11)}, 11: {"truncated"}}
     forged = ROWS[5]._replace(leaf=b"{}", signature=bytes(32))
     opened = [*ROWS[:5], forged, *(row._replace(seq=row.seq + 1) for row in ROWS[5:])]
     assert min(found(opened)) == 5
@@ -223,8 +263,11 @@ def test_a_fork_by_a_holder_of_the_key() -> None:
 
 
 @st.composite
-def tamperings(draw: st.DrawFn) -> tuple[list[StoredEntry], set[int]]:
-    """A trail tampered with at one to three separate seqs, and those seqs."""
+def tamperings(draw: st.DrawFn, *, hashes: bool) -> tuple[list[StoredEntry], set[int]]:
+    """A trail tampered with at one to three separate seqs, and those seqs.
+
+    ``hashes``: the hash of an entry may be altered alone, as it is a column.
+    """
     rows = {row.seq: [row] for row in ROWS}
     places = draw(st.sets(st.sampled_from(range(0, COUNT, 2)), min_size=1, max_size=3))
     for seq in places:
@@ -239,8 +282,8 @@ def tamperings(draw: st.DrawFn) -> tuple[list[StoredEntry], set[int]]:
                     [row._replace(payload=row.payload + b" ")],
                     [row._replace(leaf=row.leaf + b" ")],
                     [row._replace(leaf=b"")],
-                    [row._replace(entry_hash=b"")],
-                    [row._replace(entry_hash=row.signature)],
+                    *([[row._replace(entry_hash=b"")]] if hashes else []),
+                    *([[row._replace(entry_hash=row.signature)]] if hashes else []),
                     [row._replace(leaf=b"\xff", entry_hash=bytes(32), payload=b"")],
                     [row._replace(actor_tag=0)],
                     [row._replace(signature=row.entry_hash)],
@@ -251,16 +294,14 @@ def tamperings(draw: st.DrawFn) -> tuple[list[StoredEntry], set[int]]:
     return [row for group in rows.values() for row in group], places
 
 
-@given(tamperings(), st.integers(1, 13))
-def test_any_tampering_is_found_at_its_seq(
-    tampered: tuple[list[StoredEntry], set[int]], size: int
-) -> None:
-    rows, places = tampered
-    blamed = found(rows, size=size)
+@given(st.data(), st.sampled_from([1, 3, 5, COUNT]), st.integers(1, 13))
+def test_any_tampering_is_found_at_its_seq(data: st.DataObject, entries: int, size: int) -> None:
+    rows, places = data.draw(tamperings(hashes=entries == 1))
+    named = set(blamed(rows, HEAD, size=size, entries=entries))
     # Adjacent removals are one fault; these are never adjacent. If a row lost its leaf and
     # hash, the next entry has no predecessor to link to; only then is that entry named too.
     lost = {row.seq + 1 for row in rows if row.leaf == b"\xff" and row.seq < LAST}
-    assert places <= set(blamed) <= places | lost
+    assert places <= named <= places | lost
 
 
 @given(st.data(), st.integers(1, 13))
@@ -272,7 +313,7 @@ def test_no_set_of_rows_stops_the_verification(data: st.DataObject, size: int) -
             max_size=14,
         )
     )
-    result = judge(rows, HEAD, size=size)
+    result = judge(rows, HEAD, size=size, entries=data.draw(st.sampled_from([1, 4, COUNT])))
     in_place = [row.seq for row in rows] == [row.seq for row in ROWS] and rows == ROWS
     assert result.valid == in_place
     assert RING.ids() == ["k1"]

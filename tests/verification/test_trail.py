@@ -32,7 +32,7 @@ def one_bit(value: Any, column: str) -> Any:
     if column == "anchored_at":
         return value + timedelta(microseconds=1 - 2 * (value.microsecond & 1))
     if isinstance(value, int):
-        return value ^ 1 << 40
+        return value ^ 1 << 20
     middle = len(value) // 2
     return value[:middle] + bytes([value[middle] ^ 1]) + value[middle + 1 :]
 
@@ -68,6 +68,37 @@ async def test_one_bit_of_a_column(superuser: Superuser, column: str) -> None:
     if column != "leaf":
         assert all(kinds == MAIN_KIND[column] for kinds in found.values())
     assert (result.valid, result.failed_entries) == (False, len(PLACES))
+
+
+async def test_one_bit_of_the_link_to_an_entry(superuser: Superuser) -> None:
+    """The stored hash of an entry inside a block is the one that the next leaf names."""
+    for seq in PLACES[:-1]:
+        await blocks.flip_link(superuser.connection, ORG_ID, seq, 17)
+    found = blame(await superuser.verify())
+    assert set(found) == {seq + 1 for seq in PLACES[:-1]}
+    assert all("hash_mismatch" in kinds for kinds in found.values())
+
+
+async def test_the_same_entries_in_other_blocks(superuser: Superuser) -> None:
+    """Every border is a fault where none should be; beside a wrong entry, the entry has the fault."""
+    ends = [seq for seq in range(1_000, 1_700) if seq % 7 == 0 or seq in (1_023, 1_279, 1_535)]
+    await blocks.recut(superuser.connection, ORG_ID, 1_000, 1_700, *ends)
+    begun = {seq + 1: {"block_border"} for seq in ends if (seq + 1) % 256}
+    result = await superuser.verify()
+    assert blame(result) == begun
+    assert (result.valid, result.failed_entries) == (False, 0)
+    await superuser.edit(1_301, payload=b"x")
+    found = blame(await superuser.verify())
+    assert found.pop(1_301) == {"payload_mismatch"}
+    assert found == {seq: kinds for seq, kinds in begun.items() if not 1_295 <= seq <= 1_303}
+
+
+async def test_one_bit_of_a_seq_of_a_block(superuser: Superuser) -> None:
+    for seq, column in ((300, "first_seq"), (2_049, "first_seq"), (1_024, "last_seq")):
+        await blocks.raw_bit(superuser.connection, ORG_ID, seq, column, 35)
+    result = await superuser.verify()
+    assert not result.valid
+    assert {256, 1_024, 2_048} <= set(blame(result))
 
 
 async def test_one_bit_of_seq(superuser: Superuser) -> None:
@@ -149,7 +180,7 @@ async def test_a_huge_gap_is_skipped(superuser: Superuser) -> None:
 
 async def test_values_too_large_to_read_are_faults(superuser: Superuser) -> None:
     for seq, column in ((1_023, "payload"), (2_000, "leaf")):
-        await blocks.edit_large(superuser.connection, ORG_ID, seq, column, 33 << 20)
+        await blocks.edit_large(superuser.connection, ORG_ID, seq, column, 65 << 20)
     assert blame(await superuser.verify()) == {1_023: {"unreadable"}, 2_000: {"unreadable"}}
 
 

@@ -1,4 +1,4 @@
-"""Compares a trail's rows in the database with its archive and with the signed tree.
+"""Compares a trail's entries in the database with its archive and with the signed tree.
 
 Where the target locks objects, the locks of the objects that were read are extended.
 """
@@ -21,7 +21,7 @@ from ledger.archive.format.layout import (
 from ledger.archive.format.rows import entry_of
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.retention.locks import ObjectLocks
-from ledger.chain import check_entry
+from ledger.chain import StoredEntry, check_entry
 from ledger.checkpoint import TreeHead
 from ledger.entry import entry_hash
 from ledger.errors import ArchiveMismatch, FormatError, MerkleError
@@ -30,6 +30,7 @@ from ledger.log_keys import LogKeyHistory
 from ledger.storage import log_keys, trees
 from ledger.storage.database import Database
 from ledger.storage.entries import spans
+from ledger.storage.entries.blocks import DamagedTrail
 from ledger.tiles import TILE_WIDTH, EntryTile, Tile, TileProofs, by_tile, tile_in, tiles_for_proofs
 
 BUNDLES_AT_ONCE: Final = 8
@@ -123,7 +124,7 @@ class Holding:
                 raise ArchiveMismatch(f"the archived entry {seq} differs from the signed one")
         async for at, rows in self._reader.packed(tile, seqs[0] - start, seqs[-1] - start):
             places = range(start + at, start + at + len(rows))
-            stored = await spans.entries(self._database, self._org_id, places[0], places[-1])
+            stored = await self._stored(places)
             archived = [
                 entry_of(self._org_id, leaves[seq - start], row)
                 for seq, row in zip(places, rows, strict=True)
@@ -137,6 +138,12 @@ class Holding:
                 faults = check_entry(row, self._reader.org, self._keyring, None)
                 if faults:
                     raise ArchiveMismatch(f"entry {row.seq} is not valid: {faults[0].reason}")
+
+    async def _stored(self, places: range) -> list[StoredEntry]:
+        try:
+            return await spans.entries(self._database, self._org_id, places[0], places[-1])
+        except DamagedTrail as error:
+            raise ArchiveMismatch(f"the database can't be compared: {error}") from error
 
     async def _proofs(self, checkpoint: TreeHead, tile: int) -> TileProofs:
         size = checkpoint.size

@@ -131,6 +131,11 @@ class Retention:
                 f"the database has entries {one.first_seq} to {one.last_seq} of an org that does "
                 f"not exist (id {one.org_id})"
             )
+        if not 0 <= one.first_seq <= one.last_seq:
+            raise RetentionRefused(
+                f"entries {one.first_seq} to {one.last_seq} of {one.slug} stay in the database: no "
+                "trail has such entries. Run a full verification of this trail"
+            )
         locks = ObjectLocks(self._target, self._policy, self._clock())
         holding = Holding(locks, self._database, one.org_id, one.slug, self._keyring(True))
         try:

@@ -9,6 +9,7 @@ from ledger.archive.format.layout import CHECKPOINT, HISTORY, pack_folder
 from ledger.archive.format.records import ArchivedCheckpoint
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.verification.findings import ArchiveFindings
+from ledger.chain import StoredEntry
 from ledger.checkpoint import parse_checkpoint
 from ledger.entry import from_datetime
 from ledger.errors import ArchiveMismatch, ArchiveObjectMissing, FormatError
@@ -16,7 +17,7 @@ from ledger.note import parse_note
 from ledger.storage import archive_accounts, dropped_months
 from ledger.storage.archive_accounts import SignedRow
 from ledger.storage.database import Database
-from ledger.storage.entries import spans
+from ledger.storage.entries.readable import readable
 from ledger.tiles import TILE_WIDTH, EntryTile, tile_in
 
 CHECKPOINTS_AT_ONCE: Final = 1_000
@@ -115,24 +116,44 @@ class DatabaseComparison:
         start = tile * TILE_WIDTH
         first = max(start, self._live)
         leaves = await self._reader.leaves(EntryTile(tile, width))
-        rows = await spans.entries(self._database, self._org_id, first, start + width - 1)
-        stored = {row.seq: row for row in rows}
-        if len(rows) != len(stored):
-            reason = f"one of the entries {first} to {start + width - 1} is in the database twice"
-            self._found.fault(EntryTile(tile, width).path(), "database", reason)
+        path = EntryTile(tile, width).path()
         async for at, packed in self._reader.packed(tile, first - start, width - 1):
+            stored = await self._in_database(path, start + at, start + at + len(packed) - 1)
             for place, row in enumerate(packed, at):
                 seq = start + place
                 entry = stored.get(seq)
+                if seq in stored and entry is None:
+                    continue
                 if entry is None:
-                    reason = f"entry {seq} is not in the database"
-                    self._found.fault(EntryTile(tile, width).path(), "database", reason)
+                    self._found.fault(path, "database", f"entry {seq} is not in the database")
                 elif entry.leaf != leaves[place]:
                     reason = f"entry {seq} has another leaf in the database"
-                    self._found.fault(EntryTile(tile, width).path(), "database", reason)
+                    self._found.fault(path, "database", reason)
                 elif (entry.signature, entry.payload) != row:
                     reason = f"entry {seq} has another payload or signature in the database"
                     self._found.fault(pack_folder(tile), "database", reason)
+
+    async def _in_database(self, path: str, first: int, last: int) -> dict[int, StoredEntry | None]:
+        """Return the stored entries of one pack by seq; None where one can't be read.
+
+        Entries that can't be read, or are stored twice, are added to the findings.
+        """
+        found = await readable(self._database, self._org_id, first, last)
+        stored: dict[int, StoredEntry | None] = {}
+        for what in found.unreadable:
+            reason = (
+                f"entries {what.first_seq} to {what.last_seq} can't be read in the database: "
+                f"{what.reason}"
+            )
+            self._found.fault(path, "database", reason)
+            stored.update(
+                dict.fromkeys(range(max(what.first_seq, first), min(what.last_seq, last) + 1))
+            )
+        seqs = [entry.seq for entry in found.entries]
+        if len(set(seqs)) != len(seqs):
+            reason = f"one of the entries {first} to {last} is in the database twice"
+            self._found.fault(path, "database", reason)
+        return stored | {entry.seq: entry for entry in found.entries}
 
 
 def _same(stored: SignedRow, signed: ArchivedCheckpoint) -> bool:

@@ -1,12 +1,13 @@
-"""The sources of an archive's leaves: a trail's rows, or the leaves of the anchor log.
+"""The sources of an archive's leaves: a trail's entries, or the leaves of the anchor log.
 
-Every row is checked as verification checks it, and compared with the proved tree, before it is
+Every entry is checked as verification checks it, and compared with the proved tree, before it is
 archived.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from ledger.archive.format.layout import Pack
@@ -20,6 +21,8 @@ from ledger.merkle import HASH_BYTES, leaf_hash
 from ledger.storage import archive_accounts
 from ledger.storage.database import Database
 from ledger.storage.entries import spans
+from ledger.storage.entries.blocks import DamagedTrail
+from ledger.storage.entries.readable import small
 from ledger.tiles import TILE_WIDTH, EntryTile, Tile, pack_entries
 
 
@@ -40,7 +43,7 @@ class LeafSource(Protocol):
 class _Span(NamedTuple):
     """Seqs that are read, and perhaps packed, together.
 
-    ``stored``: the database has their rows; otherwise the archive has them.
+    ``stored``: the database has them; otherwise the archive has.
     """
 
     first: int
@@ -49,7 +52,7 @@ class _Span(NamedTuple):
 
 
 class TrailSource:
-    """The rows of one org's trail; those that the database dropped come from the archive."""
+    """The entries of one org's trail; those that the database dropped come from the archive."""
 
     def __init__(
         self,
@@ -65,11 +68,13 @@ class TrailSource:
 
     async def objects(self, growth: TreeGrowth, tile: Tile, hashes: bytes) -> AsyncIterator[Object]:
         start = tile.index * TILE_WIDTH
+        end = start + tile.width
         fresh = max(growth.start, start)
-        found, together = await self._spans(start, fresh, start + tile.width)
+        at_once = await self._at_once(start, end)
+        found, together = _spans(await self._volumes(start, end, at_once), start, fresh, end)
         leaves: list[bytes] = []
         for span in found:
-            rows = await self._rows(span, growth)
+            rows = await self._rows(span, growth, at_once)
             for place, row in enumerate(rows, span.first - start):
                 self._check(row, hashes[place * HASH_BYTES : (place + 1) * HASH_BYTES])
             leaves += [row.leaf for row in rows]
@@ -79,37 +84,37 @@ class TrailSource:
                 yield Object(pack.key(), pack_rows(span.first, packed))
         yield Object(EntryTile(tile.index, tile.width).path(), pack_entries(leaves))
 
-    async def _spans(self, start: int, fresh: int, end: int) -> tuple[list[_Span], bool]:
-        """Return the spans to read, and whether a bundle that is full now goes into one pack.
+    async def _at_once(self, start: int, end: int) -> list[StoredEntry] | None:
+        """Return the stored entries of a bundle; None where they are too large for one read."""
+        with _refusing_damage():
+            return await small(self._database, self._org_id, start, end - 1)
 
-        Seqs below ``fresh`` are archived already.
-        """
-        sizes = await spans.sizes(self._database, self._org_id, start, end - 1)
-        missing = end - start - len(sizes)
-        seqs = [seq for seq, _, _ in sizes]
-        if seqs != list(range(start + max(missing, 0), end)) or start + missing > fresh:
-            raise ArchiveRefused(
-                f"of entries {start} to {end - 1}, rows are missing or repeated in the database. "
-                "Run a full verification of this trail"
-            )
+    async def _volumes(
+        self, start: int, end: int, at_once: list[StoredEntry] | None
+    ) -> list[tuple[int, int]]:
+        """Return seq and size of each stored entry of a bundle."""
+        if at_once is not None:
+            return [(row.seq, len(row.leaf) + len(row.payload)) for row in at_once]
+        with _refusing_damage():
+            sizes = await spans.sizes(self._database, self._org_id, start, end - 1)
         if not all(right for _, _, right in sizes):
             raise ArchiveRefused(
                 f"one of the entries {start} to {end - 1} is larger than an entry may be. Run a "
                 "full verification of this trail"
             )
-        volumes = {seq: volume for seq, volume, _ in sizes}
-        whole = sum(volumes.values()) <= PACK_BYTES and end - start == TILE_WIDTH
-        if whole and not missing:
-            return [_Span(start, end - 1, stored=True)], True
-        old = [_Span(start, start + missing - 1, stored=False)] if missing else []
-        return [*old, *_cut(volumes, start + missing, fresh), *_cut(volumes, fresh, end)], False
+        return [(seq, volume) for seq, volume, _ in sizes]
 
-    async def _rows(self, span: _Span, growth: TreeGrowth) -> list[StoredEntry]:
-        if span.stored:
-            rows = await spans.entries(self._database, self._org_id, span.first, span.last)
-        else:
+    async def _rows(
+        self, span: _Span, growth: TreeGrowth, at_once: list[StoredEntry] | None
+    ) -> list[StoredEntry]:
+        if not span.stored:
             archived = self._reader.entries(self._org_id, span.first, span.last, growth.start)
             rows = [entry async for entry in archived]
+        elif at_once is not None:
+            rows = [row for row in at_once if span.first <= row.seq <= span.last]
+        else:
+            with _refusing_damage():
+                rows = await spans.entries(self._database, self._org_id, span.first, span.last)
         if [row.seq for row in rows] != list(range(span.first, span.last + 1)):
             raise ArchiveRefused(
                 f"entries {span.first} to {span.last} changed while they were read. Run a full "
@@ -152,6 +157,38 @@ class AnchorSource:
                 "signed ones. Verify the database against your backups"
             )
         yield Object(EntryTile(tile.index, tile.width).path(), pack_entries(leaves))
+
+
+@contextmanager
+def _refusing_damage() -> Iterator[None]:
+    """Raise ArchiveRefused for entries that can't be read."""
+    try:
+        yield
+    except DamagedTrail as error:
+        raise ArchiveRefused(str(error)) from error
+
+
+def _spans(
+    sizes: Sequence[tuple[int, int]], start: int, fresh: int, end: int
+) -> tuple[list[_Span], bool]:
+    """Return the spans to read, and whether a bundle that is full now goes into one pack.
+
+    ``sizes`` are those of the stored entries; seqs below ``fresh`` are archived already. Raises
+    ArchiveRefused for missing and repeated entries.
+    """
+    missing = end - start - len(sizes)
+    seqs = [seq for seq, _ in sizes]
+    if seqs != list(range(start + max(missing, 0), end)) or start + missing > fresh:
+        raise ArchiveRefused(
+            f"of entries {start} to {end - 1}, some are missing or repeated in the database. Run a "
+            "full verification of this trail"
+        )
+    volumes = dict(sizes)
+    whole = sum(volumes.values()) <= PACK_BYTES and end - start == TILE_WIDTH
+    if whole and not missing:
+        return [_Span(start, end - 1, stored=True)], True
+    old = [_Span(start, start + missing - 1, stored=False)] if missing else []
+    return [*old, *_cut(volumes, start + missing, fresh), *_cut(volumes, fresh, end)], False
 
 
 def _cut(volumes: dict[int, int], start: int, end: int) -> Sequence[_Span]:

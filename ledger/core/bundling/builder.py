@@ -27,7 +27,7 @@ from ledger.evidence.page import verify_page
 from ledger.evidence.writer import BundleWriter
 from ledger.storage import trees
 from ledger.storage.database import Database
-from ledger.storage.entry_bundles import DamagedTrail
+from ledger.storage.entries.blocks import DamagedTrail
 from ledger.tiles import TILE_WIDTH, Tile, TileProofs, tiles_for_proofs
 
 BATCH_ENTRIES: Final = 500
@@ -103,6 +103,7 @@ class BundleBuilder:
             await asyncio.to_thread(_write, writer, contents, batch, stored, discloser, lookup)
             for piece in pieces.taken():
                 yield piece
+            del batch  # it is not held beside the next one
         names = discloser.names if discloser.names_asked else None
         await asyncio.to_thread(writer.finish, names)
         for piece in pieces.taken():
@@ -121,6 +122,7 @@ class BundleBuilder:
                         "missing or doubled. Run a full verification of this trail"
                     )
                 yield [(entry, _leaf(org, entry)) for entry in found]
+                del found
 
     async def _tiles(
         self, contents: BundlePlan, batch: Sequence[tuple[StoredEntry, Leaf]]
@@ -148,9 +150,22 @@ class ChunkBuffer:
 
     def taken(self) -> Iterator[bytes]:
         """The bytes written since the last call, in pieces of at most CHUNK_BYTES."""
-        written, self._written = b"".join(self._written), []
-        for start in range(0, len(written), CHUNK_BYTES):
-            yield written[start : start + CHUNK_BYTES]
+        written, self._written = self._written, []
+        written.reverse()
+        rest = b""
+        while written:
+            some = [rest]
+            size = len(rest)
+            while written and size < CHUNK_BYTES:
+                some.append(written.pop())  # freed, so that the bytes are not held twice
+                size += len(some[-1])
+            data = b"".join(some)
+            whole = size - size % CHUNK_BYTES
+            for start in range(0, whole, CHUNK_BYTES):
+                yield data[start : start + CHUNK_BYTES]
+            rest = data[whole:]
+        if rest:
+            yield rest
 
 
 def _full(everyone: bool) -> QueueFull:

@@ -6,22 +6,24 @@ previous run wrote nothing: recovery runs the same code as the live path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import NamedTuple
 
-from ledger.chain import ChainHead
+from ledger.chain import ChainHead, next_time_us
 from ledger.core.sequencer.extension import LaneExtension
 from ledger.core.sequencer.head_check import head_fault, head_for_thaw
 from ledger.core.sequencer.lane import Lane, SeenHead, SeenHeads
+from ledger.core.sequencer.late import LateAnswer
 from ledger.core.sequencer.replay import KeyUses, assemble, earlier_uses
-from ledger.core.sequencer.request import Appended, AppendRequest, StaleSeal
+from ledger.core.sequencer.request import Appended, AppendRequest, KeyDigest, StaleSeal
 from ledger.entry import to_datetime
 from ledger.errors import OrgFrozen
 from ledger.keys import SigningKeyring
 from ledger.storage import idempotency
 from ledger.storage.entries.heads import LockedHead
+from ledger.storage.idempotency import KeyUse
 from ledger.storage.trail import AppendTransaction, HeadMove
 
 Refusal = tuple[AppendRequest, Exception]
@@ -40,6 +42,7 @@ class BatchOutcome:
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []
+        self.late: list[LateAnswer] = []
         self.refusals: list[Refusal] = []
         self.moves: list[HeadMove] = []
         self.seen: list[SeenHead] = []
@@ -65,8 +68,10 @@ class Batch:
         heads: SeenHeads,
         keyring: Callable[[bool], SigningKeyring],
         clock: Callable[[], int],
+        row_key: bytes,
     ) -> None:
         self.turns = turns
+        self._row_key = row_key
         self._heads = heads
         self._keyring = keyring
         self._clock = clock
@@ -83,7 +88,9 @@ class Batch:
         self._moments_us = {self.now_us}
         outcome = BatchOutcome()
         await transaction.begin()
-        locked = await transaction.lock_heads([turn.lane.org_id for turn in self.turns])
+        locked = await transaction.lock_heads(
+            [turn.lane.org_id for turn in self.turns], self._heads.knows
+        )
         beyond = await transaction.orgs_beyond(
             [
                 (org_id, row.head.seq)
@@ -91,7 +98,7 @@ class Batch:
                 if row.head != self._heads.get(org_id, row.thawed_us)
             ]
         )
-        uses = await earlier_uses(transaction, self._idempotency_keys())
+        uses = await earlier_uses(transaction, self._digests(), self._row_key)
         extensions = []
         for turn in self.turns:
             row = locked.get(turn.lane.org_id)
@@ -105,21 +112,26 @@ class Batch:
             thawed_us = 0 if row is None else row.thawed_us
             if ready and ready[0].thaw:
                 thawed_us = await transaction.thaw(turn.lane.org_id, head)
-            placed = assemble(ready, head.seq, uses, outcome.refusals)
+            at = to_datetime(next_time_us(self.now_us, head))
+            placed = assemble(ready, head.seq, at, uses, outcome.refusals)
             extensions.append(LaneExtension(turn.lane, head, thawed_us, placed))
         await self._write(transaction, extensions, uses, outcome)
         if uses.new:
-            await idempotency.record(transaction, to_datetime(self.now_us).date(), uses.new)
+            made = {extension.lane.org_id: extension for extension in extensions}
+            new = [use._replace(first_hash=_first_hash(use, made, uses)) for use in uses.new]
+            day = to_datetime(self.now_us).date()
+            await idempotency.record(transaction, day, new, self._row_key)
         return outcome
 
-    def _idempotency_keys(self) -> list[tuple[int, bytes]]:
-        keys = set()
+    def _digests(self) -> set[tuple[int, KeyDigest]]:
+        """The digests of all keys of the requests, each with its org."""
+        digests = set()
         for turn in self.turns:
             for request in turn.requests:
                 if request.idempotency is not None:
-                    keys.add((request.org_id, request.idempotency.key))
-                keys.update((request.org_id, use.key) for use in request.unique.values())
-        return sorted(keys)
+                    digests.add((request.org_id, request.idempotency))
+                digests.update((request.org_id, digest) for digest in request.unique.values())
+        return digests
 
     async def _head_to_extend(
         self,
@@ -135,10 +147,12 @@ class Batch:
             return await head_for_thaw(transaction, lane.org_id, row)
         reason = None if row is None else row.frozen_reason
         if reason is None:
+            if row is not None:
+                row = await transaction.with_payload(row)
             reason = await self._head_fault(transaction, lane, row, beyond)
             if reason is None:
                 assert row is not None
-                outcome.seen.append(SeenHead(lane.org_id, row.head, row.thawed_us))
+                outcome.seen.append(SeenHead(lane.org_id, row.head, row.thawed_us, row.mark))
                 return row.head
             reason = await transaction.freeze(lane.org_id, reason)
             outcome.frozen.append((lane.org, reason))
@@ -170,19 +184,35 @@ class Batch:
     ) -> None:
         key = self._keyring(False).active
         self._moments_us.update(extension.anchored_us(self.now_us) for extension in extensions)
+        marks: dict[int, bytes | None] = {}
         if any(extension.adds for extension in extensions):
-            await transaction.copy_entries(
+            marks = await transaction.copy_entries(
                 chain.from_iterable(extension.produce(self.now_us, key) for extension in extensions)
             )
         for extension in extensions:
             org_id = extension.lane.org_id
             if extension.entries:
                 outcome.moves.append(HeadMove(org_id, extension.head, extension.new_head))
-                outcome.seen.append(SeenHead(org_id, extension.new_head, extension.thawed_us))
+                seen = SeenHead(org_id, extension.new_head, extension.thawed_us, marks.get(org_id))
+                outcome.seen.append(seen)
                 outcome.entries += len(extension.entries)
-            outcome.answers += extension.answers(uses.entries.get(org_id, {}))
+            written = uses.written.get(org_id)
+            ready, late = extension.answers({} if written is None else written.entries)
+            outcome.answers += ready
+            outcome.late += late
         if outcome.moves:
             await transaction.move_heads(outcome.moves)
+
+
+def _first_hash(use: KeyUse, made: Mapping[int, LaneExtension], uses: KeyUses) -> bytes:
+    """The hash of the first entry of an answer; b"" if it was written earlier and is not read."""
+    extension = made[use.org_id]
+    number = use.first_seq - extension.head.seq - 1
+    if number >= 0:
+        return extension.entries[number].entry_hash
+    written = uses.written.get(use.org_id)
+    entry = None if written is None else written.entries.get(use.first_seq)
+    return b"" if entry is None else entry.entry_hash
 
 
 async def _placeable(

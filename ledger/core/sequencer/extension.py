@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
-from ledger.chain import ChainHead, StoredEntry, extend
+from ledger.chain import ChainHead, StoredEntry, extend, next_time_us
 from ledger.core.sequencer.lane import Lane
+from ledger.core.sequencer.late import LateAnswer
 from ledger.core.sequencer.replay import PlacedRequest
 from ledger.core.sequencer.request import Appended, AppendRequest
 from ledger.keys import SigningKey
+from ledger.storage.entries.picked.receipts import WrittenEntry
 
 SLICE_ENTRIES: Final = 256
 
@@ -34,8 +36,11 @@ class LaneExtension:
         return any(one.drafts for one in self._placed)
 
     def anchored_us(self, now_us: int) -> int:
-        """The time of the new entries: never before the head's."""
-        return max(now_us, self.head.anchored_us)
+        """The time of the new entries, after the head's: two commits have never the same.
+
+        So the borders of blocks follow from the entries.
+        """
+        return next_time_us(now_us, self.head)
 
     def produce(self, now_us: int, key: SigningKey) -> Iterator[StoredEntry]:
         """Chain, hash and sign the new entries.
@@ -43,17 +48,28 @@ class LaneExtension:
         Entries are made lazily, in slices: PostgreSQL reads the first rows while the next
         ones are being made.
         """
+        at_us = self.anchored_us(now_us)
         drafts = (draft for one in self._placed for draft in one.drafts)
         while some := list(islice(drafts, SLICE_ENTRIES)):
             made, self.new_head = extend(
-                self.lane.org_id, self.lane.org, self.new_head, some, now_us, key
+                self.lane.org_id, self.lane.org, self.new_head, some, at_us, key
             )
             self.entries += made
             yield from made
 
-    def answers(self, stored: Mapping[int, StoredEntry]) -> list[tuple[AppendRequest, Appended]]:
-        """The answer to each request, once all entries are made."""
-        return [
-            (one.request, one.appended(self.head, self.entries, stored, self.new_head))
-            for one in self._placed
-        ]
+    def answers(
+        self, written: Mapping[int, WrittenEntry]
+    ) -> tuple[list[tuple[AppendRequest, Appended]], list[LateAnswer]]:
+        """The answers to the requests, once all entries are made, and those that come later.
+
+        ``written`` holds the earlier entries that were read.
+        """
+        ready: list[tuple[AppendRequest, Appended]] = []
+        late: list[LateAnswer] = []
+        for one in self._placed:
+            if all(seq > self.head.seq or seq in written for seq in one.seqs):
+                answer = one.appended(self.head, self.entries, written, self.new_head)
+                ready.append((one.request, answer))
+            else:
+                late.append(LateAnswer(one, self.head, self.entries, written, self.new_head))
+        return ready, late

@@ -13,11 +13,13 @@ from typing import Final
 from ledger.chain import EMPTY_HEAD, ChainHead, check_entry
 from ledger.entry import HASH_BYTES, MAX_SEQ, from_datetime
 from ledger.keys import SigningKeyring
+from ledger.storage.entries.blocks import DamagedTrail
 from ledger.storage.entries.heads import IMPOSSIBLE_US, LockedHead
 from ledger.storage.trail import AppendTransaction
 
-PAGE_ENTRIES: Final = 128
-"""With payloads of at most 1 MiB a page stays within 128 MiB."""
+PAGE_BLOCKS: Final = 128
+"""Blocks of a page of entries at most; a page of large entries ends earlier."""
+MISSING: Final = "is missing: no block ends there"
 MAX_WALK_ENTRIES: Final = 50_000
 """A longer extension is checked at its two ends only; full verification checks the rest."""
 
@@ -38,7 +40,7 @@ async def head_fault(
     if locked is None:
         return "the head row of the trail is missing"
     head = locked.head
-    reason = _row_fault(org, locked, keyring)
+    reason = None if locked.is_known else _row_fault(org, locked, keyring)
     if reason is not None or head == seen:
         return reason
     if seen is not None and head.seq <= seen.seq:
@@ -60,7 +62,7 @@ def _row_fault(org: str, locked: LockedHead, keyring: SigningKeyring) -> str | N
     if not _is_possible(head) or head.anchored_us == IMPOSSIBLE_US:
         return f"the head row (seq {head.seq}) has an impossible seq, hash or time"
     if entry is None:
-        return f"the head's entry (seq {head.seq}) is missing"
+        return f"the head's entry (seq {head.seq}) {locked.damage or MISSING}"
     if entry.entry_hash != head.entry_hash:
         return f"the head row and the head's entry (seq {head.seq}) hold different hashes"
     faults = check_entry(entry, org, keyring, None)
@@ -98,24 +100,47 @@ async def _extension_fault(
     head: ChainHead,
     keyring: SigningKeyring,
 ) -> str | None:
-    if head.seq - seen.seq > MAX_WALK_ENTRIES:
-        entry = await transaction.entry_at(org_id, seen)
-        if entry is None or entry.entry_hash != seen.entry_hash:
+    try:
+        if head.seq - seen.seq <= MAX_WALK_ENTRIES:
+            return await _walk_fault(transaction, org_id, org, seen, head, keyring)
+        if await transaction.stored_hash(org_id, seen) != seen.entry_hash:
             return f"the entry at seq {seen.seq} is not the one that was acknowledged here"
-        return None
+    except DamagedTrail as error:
+        return str(error)
+    return None
+
+
+async def _walk_fault(
+    transaction: AppendTransaction,
+    org_id: int,
+    org: str,
+    seen: ChainHead,
+    head: ChainHead,
+    keyring: SigningKeyring,
+) -> str | None:
     at = seen
-    while at.seq < head.seq:
-        page = await transaction.entries_between(org_id, at, head, PAGE_ENTRIES)
-        if not page:
-            return f"the entry at seq {at.seq + 1} is missing"
+    async for page in transaction.entries_between(org_id, at, head, PAGE_BLOCKS):
         for entry in page:
             if entry.seq != at.seq + 1:
-                return f"the entry at seq {at.seq + 1} is missing, or an entry before it is doubled"
+                return await _order_fault(transaction, org_id, at.seq + 1, entry.seq)
             faults = check_entry(entry, org, keyring, at.entry_hash)
             if faults:
                 return f"the entry at seq {entry.seq} is not intact: {faults[0].reason}"
             at = ChainHead(entry.seq, entry.entry_hash, from_datetime(entry.anchored_at))
+    if at.seq < head.seq:
+        return f"the entry at seq {at.seq + 1} is missing"
     return None if at == head else "the entries do not lead to the head row"
+
+
+async def _order_fault(transaction: AppendTransaction, org_id: int, due: int, found: int) -> str:
+    """Returns what is wrong where another entry was found than the one that was due.
+
+    Blocks come in the order of their last seqs: if a later one holds the due entry, it also holds
+    the found one.
+    """
+    if found < due or await transaction.holds(org_id, due):
+        return f"the entry at seq {found} is stored more than once"
+    return f"the entry at seq {due} is missing"
 
 
 async def head_for_thaw(
@@ -131,10 +156,9 @@ async def head_for_thaw(
     claimed = EMPTY_HEAD
     if locked is not None and _is_possible(locked.head):
         claimed = locked.head
-    newest = await transaction.newest(org_id)
-    if newest is None:
+    found = await transaction.newest(org_id)
+    if found is None:
         return claimed._replace(anchored_us=0)
-    found = ChainHead(newest.seq, newest.entry_hash, from_datetime(newest.anchored_at))
     # The head row's time may be edited and lie in the future, so the entry's is taken.
     return found if found.seq >= claimed.seq else claimed._replace(anchored_us=found.anchored_us)
 

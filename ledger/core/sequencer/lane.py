@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from ledger.chain import ChainHead
 from ledger.core.sequencer.request import AppendRequest
+from ledger.storage.entries.heads import LockedHead
 
 MAX_REMEMBERED_HEADS: Final = 100_000
 
@@ -55,12 +56,14 @@ class Lane:
 class SeenHead(NamedTuple):
     """A head, and the time of the org's last thaw (µs, 0 for none) when it was seen.
 
-    A thaw, by any process, is an operator's statement of what the head is.
+    A thaw, by any process, is an operator's statement of what the head is. ``mark`` is that of the
+    block which ends at the head, as it was written or checked here; None if it is not known.
     """
 
     org_id: int
     head: ChainHead
     thawed_us: int
+    mark: bytes | None = None
 
 
 class SeenHeads:
@@ -77,6 +80,16 @@ class SeenHeads:
         """The head last seen, if it is remembered and the org was not thawed since; else None."""
         seen = self._heads.get(org_id)
         return None if seen is None or seen.thawed_us != thawed_us else seen.head
+
+    def knows(self, org_id: int, locked: LockedHead) -> bool:
+        """Return whether a persisted head and its block are those that were last seen here."""
+        seen = self._heads.get(org_id)
+        return (
+            seen is not None
+            and seen.mark is not None
+            and (seen.head, seen.thawed_us, seen.mark)
+            == (locked.head, locked.thawed_us, locked.mark)
+        )
 
     def set(self, seen: SeenHead) -> None:
         """Remember a head that was committed, or that was read back and passed its check."""

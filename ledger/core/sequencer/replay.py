@@ -5,14 +5,21 @@ The orgs' head rows are locked, so the stored uses can't change until commit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Final
 
 from ledger.chain import ChainHead, Draft, StoredEntry
 from ledger.core.sequencer.request import AnswerLost, Appended, AppendRequest, KeyDigest
 from ledger.errors import AppendRefused, IdempotencyMismatch
+from ledger.rows import RowNotAuthentic
 from ledger.storage import idempotency
+from ledger.storage.entries.picked.receipts import Written, WrittenEntry
 from ledger.storage.idempotency import KeyUse
 from ledger.storage.trail import AppendTransaction
+
+READ_LOCKED_BYTES: Final = 16 << 20
+"""Raw bytes of earlier leaves that one transaction reads; more are read after it."""
 
 
 class KeyUses:
@@ -21,29 +28,45 @@ class KeyUses:
     def __init__(
         self,
         stored: Mapping[tuple[int, bytes], KeyUse],
-        entries: Mapping[int, Mapping[int, StoredEntry]],
+        written: Mapping[int, Written],
     ) -> None:
         self._stored = stored
         self._added: dict[tuple[int, bytes], KeyUse] = {}
-        self.entries = entries
+        self.written = written
         self.new: list[KeyUse] = []
 
     def earlier(self, org_id: int, digest: KeyDigest) -> KeyUse | None:
         """The earlier use of a key with this body, or None.
 
         Raises IdempotencyMismatch if the body differs, AnswerLost if an entry of
-        the first answer is no longer in the trail.
+        the first answer is no longer in the trail, RowNotAuthentic for a row that this server did
+        not write.
         """
         stored = self._stored.get((org_id, digest.key))
         use = stored or self._added.get((org_id, digest.key))
+        if use is not None and not use.is_authentic:
+            raise RowNotAuthentic(
+                f"the stored answer to this idempotency key, from entry {use.first_seq} on, was "
+                "changed or made in the database: nothing was written. Run a full verification, "
+                "find out whether the event is in the trail, and send it under another key"
+            )
         if use is not None and use.body != digest.body:
             raise IdempotencyMismatch(
                 "this idempotency key was used before with another body; use a new key for a new "
                 "event"
             )
-        if stored is not None and not self.entries[org_id].keys() >= set(stored.all_seqs()):
+        if stored is not None and self._is_lost(stored):
             raise AnswerLost(stored.first_seq)
         return use
+
+    def _is_lost(self, use: KeyUse) -> bool:
+        written = self.written[use.org_id]
+        first = written.entries.get(use.first_seq)
+        if first is not None and use.first_hash not in (b"", first.entry_hash):
+            return True
+        return any(
+            seq not in written.entries and seq not in written.unread for seq in use.all_seqs()
+        )
 
     def add(self, use: KeyUse) -> None:
         """Record a use that this batch makes."""
@@ -52,20 +75,25 @@ class KeyUses:
 
 
 async def earlier_uses(
-    transaction: AppendTransaction, keys: Sequence[tuple[int, bytes]]
+    transaction: AppendTransaction, digests: Collection[tuple[int, KeyDigest]], row_key: bytes
 ) -> KeyUses:
-    """The earlier uses of these (org_id, key) pairs, and the entries of their first answers."""
-    found = await idempotency.find(transaction, keys)
-    seqs: dict[int, set[int]] = {}
+    """The earlier uses of these keys of orgs, and the entries of their first answers.
+
+    Uses with another body are refused, so their entries are not read: no more entries are read
+    than the requests have events.
+    """
+    keys = sorted({(org_id, digest.key) for org_id, digest in digests})
+    found = await idempotency.find(transaction, keys, row_key)
+    of_orgs: dict[int, list[KeyUse]] = {}
     for use in found.values():
-        seqs.setdefault(use.org_id, set()).update(use.all_seqs())
-    return KeyUses(
-        found,
-        {
-            org_id: await idempotency.entries_of(transaction, org_id, sorted(of_org))
-            for org_id, of_org in seqs.items()
-        },
-    )
+        if use.is_authentic and (use.org_id, KeyDigest(use.key, use.body)) in digests:
+            of_orgs.setdefault(use.org_id, []).append(use)
+    written: dict[int, Written] = {}
+    budget = READ_LOCKED_BYTES
+    for org_id, of_org in of_orgs.items():
+        written[org_id] = await idempotency.entries_of(transaction, org_id, of_org, budget)
+        budget -= written[org_id].raw_bytes
+    return KeyUses(found, written)
 
 
 class PlacedRequest:
@@ -85,13 +113,13 @@ class PlacedRequest:
         self,
         head: ChainHead,
         entries: Sequence[StoredEntry],
-        stored: Mapping[int, StoredEntry],
+        written: Mapping[int, WrittenEntry],
         new: ChainHead,
     ) -> Appended:
         """The answer to the request.
 
-        ``entries`` are those of the batch, from ``head.seq + 1`` on; ``stored`` holds earlier
-        entries by seq; ``new`` is the head after the batch.
+        ``entries`` are those of the batch, from ``head.seq + 1`` on; ``written`` holds all
+        earlier entries of the answer by seq; ``new`` is the head after the batch.
         """
         first = head.seq + 1
         if isinstance(self.seqs, range) and self.seqs and self.seqs[0] >= first:
@@ -99,22 +127,26 @@ class PlacedRequest:
             previous = entries[start - 1].entry_hash if start else head.entry_hash
             mine = entries[start : start + len(self.seqs)]
             return Appended(mine, previous, new, True, self.replayed)
-        mine = [entries[seq - first] if seq >= first else stored[seq] for seq in self.seqs]
-        return Appended(mine, b"", new, False, self.replayed)
+        mixed = [entries[seq - first] if seq >= first else written[seq] for seq in self.seqs]
+        return Appended(mixed, b"", new, False, self.replayed)
 
 
 def assemble(
     requests: Sequence[AppendRequest],
     head_seq: int,
+    at: datetime,
     uses: KeyUses,
     refusals: list[tuple[AppendRequest, Exception]],
 ) -> list[PlacedRequest]:
-    """Place each request after the head; a request that can't be placed is refused alone."""
+    """Place each request after the head; a request that can't be placed is refused alone.
+
+    ``at`` is the time of the new entries.
+    """
     placed = []
     next_seq = head_seq + 1
     for request in requests:
         try:
-            one = _place(request, next_seq, uses)
+            one = _place(request, next_seq, at, uses)
         except AppendRefused as error:
             refusals.append((request, error))
             continue
@@ -123,7 +155,7 @@ def assemble(
     return placed
 
 
-def _place(request: AppendRequest, next_seq: int, uses: KeyUses) -> PlacedRequest:
+def _place(request: AppendRequest, next_seq: int, at: datetime, uses: KeyUses) -> PlacedRequest:
     if request.idempotency is not None:
         earlier = uses.earlier(request.org_id, request.idempotency)
         if earlier is not None:
@@ -131,14 +163,14 @@ def _place(request: AppendRequest, next_seq: int, uses: KeyUses) -> PlacedReques
     seqs: Sequence[int] = range(next_seq, next_seq + len(request.drafts))
     drafts = request.drafts
     if request.unique:
-        seqs, drafts = _place_unique(request, next_seq, uses)
+        seqs, drafts = _place_unique(request, next_seq, at, uses)
     if request.idempotency is not None:
-        _add_use(request.org_id, request.idempotency, seqs, uses)
+        _add_use(request.org_id, request.idempotency, seqs, at, uses)
     return PlacedRequest(request, seqs, drafts, not drafts)
 
 
 def _place_unique(
-    request: AppendRequest, next_seq: int, uses: KeyUses
+    request: AppendRequest, next_seq: int, at: datetime, uses: KeyUses
 ) -> tuple[Sequence[int], list[Draft]]:
     # Every key is checked before the first use is added: a mismatch must leave no use behind.
     bodies: dict[bytes, bytes] = {}
@@ -161,7 +193,7 @@ def _place_unique(
             continue
         seq = next_seq + len(drafts)
         if mine is not None:
-            uses.add(KeyUse(request.org_id, mine.key, mine.body, seq, 1, None))
+            uses.add(KeyUse(request.org_id, mine.key, mine.body, seq, 1, None, at))
         seqs.append(seq)
         drafts.append(draft)
     if len(drafts) == len(request.drafts):
@@ -169,6 +201,8 @@ def _place_unique(
     return seqs, drafts
 
 
-def _add_use(org_id: int, digest: KeyDigest, seqs: Sequence[int], uses: KeyUses) -> None:
+def _add_use(
+    org_id: int, digest: KeyDigest, seqs: Sequence[int], at: datetime, uses: KeyUses
+) -> None:
     listed = None if isinstance(seqs, range) else list(seqs)
-    uses.add(KeyUse(org_id, digest.key, digest.body, seqs[0], len(seqs), listed))
+    uses.add(KeyUse(org_id, digest.key, digest.body, seqs[0], len(seqs), listed, at))

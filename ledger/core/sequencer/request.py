@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from ledger.chain import ChainHead, Draft, StoredEntry
 from ledger.entry import decode_leaf, from_datetime
 from ledger.errors import AppendRefused
+from ledger.storage.entries.picked.receipts import WrittenEntry
 from ledger.storage.trail import AppendTransaction
 
 ROW_OVERHEAD_BYTES: Final = 700
@@ -29,7 +30,7 @@ class AnswerLost(AppendRefused):
     def __init__(self, seq: int) -> None:
         super().__init__(
             f"this idempotency key was answered with the entry at seq {seq}, which is no longer "
-            "in the trail. Verify the trail"
+            "in the trail, or can't be read. Verify the trail"
         )
 
 
@@ -53,10 +54,10 @@ class Appended(NamedTuple):
     """A durable request: its entries in the order of its events, and the trail's head after it.
 
     ``contiguous`` is True if the entries are new and follow each other, from
-    ``previous_hash`` on. ``replayed`` is True if all entries were written before.
+    ``previous_hash`` on. Otherwise some may have been written before. ``replayed`` is True if all entries were written before.
     """
 
-    entries: Sequence[StoredEntry]
+    entries: Sequence[StoredEntry | WrittenEntry]
     previous_hash: bytes
     head: ChainHead
     contiguous: bool
@@ -67,7 +68,9 @@ class Appended(NamedTuple):
         receipts = []
         previous = self.previous_hash
         for entry in self.entries:
-            if not self.contiguous:
+            if isinstance(entry, WrittenEntry):
+                previous = entry.previous_hash
+            elif not self.contiguous:
                 previous = bytes.fromhex(decode_leaf(entry.leaf).previous_hash or "")
             receipts.append(
                 EntryPlace(entry.seq, entry.entry_hash, previous, from_datetime(entry.anchored_at))

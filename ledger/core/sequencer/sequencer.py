@@ -61,7 +61,7 @@ class Sequencer:
     """Takes append requests and makes each durable once, in order.
 
     ``keyring(refresh)`` returns the signing keys, read again when ``refresh`` is
-    True. ``clock`` raises ClockUnsteady while its time can't be trusted: nothing is
+    True; ``row_key`` authenticates the rows of idempotency keys. ``clock`` raises ClockUnsteady while its time can't be trusted: nothing is
     written then. ``observe`` is called after each commit, ``on_mishap`` for each exception that
     would have ended a committer. Call start, then append as often as needed, then close.
     """
@@ -70,13 +70,16 @@ class Sequencer:
         self,
         database: Database,
         keyring: Callable[[bool], SigningKeyring],
+        row_key: bytes,
         *,
         limits: SequencerLimits | None = None,
         clock: Callable[[], int] = system_clock_us,
         observe: Callable[[BatchReport], None] | None = None,
         on_mishap: OnMishap | None = None,
     ) -> None:
+        self._database = database
         self._keyring = keyring
+        self._row_key = row_key
         self._clock = clock
         self._limits = limits or SequencerLimits()
         self._observe = observe
@@ -191,7 +194,7 @@ class Sequencer:
             self._release(turns)
 
     async def _commit(self, turns: list[LaneBatch]) -> None:
-        batch = Batch(turns, self._heads, self._keyring, self._clock)
+        batch = Batch(turns, self._heads, self._keyring, self._clock, self._row_key)
         self._in_flight.add(batch)
         started = time.perf_counter()
         try:
@@ -206,6 +209,7 @@ class Sequencer:
             self._settle(outcome, turns)
             with self._mishaps.caught("observe"):
                 self._report(outcome, len(turns), seconds)
+            await self._answer_late(outcome, turns)
         finally:
             self._in_flight.discard(batch)
 
@@ -221,6 +225,14 @@ class Sequencer:
             for request, refusal in outcome.refusals:
                 with contextlib.suppress(Exception):
                     request.refuse(refusal)
+            _refuse_unanswered(turns)
+
+    async def _answer_late(self, outcome: BatchOutcome, turns: list[LaneBatch]) -> None:
+        """Answer the callers whose answers are read after the commit; the lanes wait meanwhile."""
+        for late in outcome.late:
+            with self._mishaps.caught("settle"):
+                await late.give(self._database)
+        if outcome.late:
             _refuse_unanswered(turns)
 
     async def _refuse_or_split(self, turns: list[LaneBatch], error: Exception) -> None:

@@ -77,7 +77,7 @@ class Job(msgspec.Struct, frozen=True):
 class VerificationJobs:
     """Queues jobs and runs them one after another. Call start before, close after its use."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - those of verify_trail
         self,
         table: VerificationTable,
         database_url: str,
@@ -88,6 +88,7 @@ class VerificationJobs:
         archive: ArchiveAt | None = None,
         processes: int | None = None,
         limits: SigningLimits | None = None,
+        index_key: bytes | None = None,
     ) -> None:
         self._table = table
         self._database_url = database_url
@@ -97,6 +98,7 @@ class VerificationJobs:
         self._archive = archive
         self._processes = processes
         self._limits = limits
+        self._index_key = index_key
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._waiting: asyncio.Queue[tuple[str, TrailRange]] = asyncio.Queue()
         self._reserved = 0
@@ -207,6 +209,7 @@ class VerificationJobs:
                 processes=self._processes,
                 watch=running.note,
                 limits=self._limits,
+                index_key=self._index_key,
             )
             if result.verdict is Verdict.REFUTED:
                 await self._on_faults(target.org_id, result)

@@ -23,6 +23,7 @@ from ledger.core.verification.work.extent import (
     require_coverage,
 )
 from ledger.core.verification.work.faults import Result, VerificationFailed, spell_range
+from ledger.core.verification.work.index_check import check_index
 from ledger.core.verification.work.segments import Plan, Segment, SegmentResult
 from ledger.core.verification.work.tally import Tally, check_head
 from ledger.core.verification.work.trust import TrailTrust
@@ -47,7 +48,7 @@ class Progress(NamedTuple):
 Watcher = Callable[[Progress], None]
 
 
-async def verify_trail(
+async def verify_trail(  # noqa: PLR0913 - each is a thing to verify with, most have defaults
     database_url: str,
     target: TrailRange,
     keyring: SigningKeyring,
@@ -57,6 +58,7 @@ async def verify_trail(
     processes: int | None = None,
     watch: Watcher | None = None,
     limits: SigningLimits | None = None,
+    index_key: bytes | None = None,
 ) -> Result:
     """Verify a trail as it is at this moment; appends may continue meanwhile.
 
@@ -65,7 +67,8 @@ async def verify_trail(
     wait for them before the verdict is incomplete; without trust and limits they are not
     required. ``archive`` is the archive of entries that were dropped from the
     database: they are read from it and checked like the others. ``processes`` defaults to the
-    number of cores. ``watch`` is called in this event loop as entries are read. Cancelling the task
+    number of cores. ``watch`` is called in this event loop as entries are read. ``index_key`` is the key
+    of the search index, which is compared with the entries of a whole trail. Cancelling the task
     ends the processes. Raises RangeRefused for a range beyond the trail, and
     VerificationFailed or DatabaseUnavailable if the verification can't be completed,
     which says nothing about the trail.
@@ -86,7 +89,10 @@ async def verify_trail(
         )
         live_from = archive.live_from if archive else 0
         run = _Run(snapshot, target, extent, live_from, processes or os.cpu_count() or 1, watch)
-        await run.work(setup)
+        if index_key is None or not extent.whole:
+            await run.work(setup)
+        else:
+            await run.work_beside(setup, index_key)
         if limits is None and trust is not None:
             limits = SigningLimits()
         return await run.conclude(limits)
@@ -152,6 +158,25 @@ class _Run:
         self._done: dict[int, SegmentResult] = {}
         self._added = 0
         self._processed = 0
+
+    async def work_beside(self, setup: VerificationSetup, index_key: bytes) -> None:
+        """Check all segments and the search index."""
+        checking = asyncio.create_task(
+            check_index(
+                setup.database_url,
+                setup.snapshot,
+                setup.org_id,
+                index_key,
+                live_from=self._live_from,
+                extent=self._extent,
+            )
+        )
+        try:
+            await self.work(setup)
+            (await checking).add_to(self._tally)
+        finally:
+            checking.cancel()
+            await asyncio.gather(checking, return_exceptions=True)
 
     def _beyond(self, first: int) -> tuple[int, None] | None:
         """The range in which no entry should exist, or None if the range ends before."""

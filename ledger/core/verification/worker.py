@@ -80,7 +80,7 @@ class Worker:
                     if segment.anchors and logs:
                         self._answer(await logs.anchors(segment))
                         continue
-                    scan = SegmentScan(setup.org_id, setup.org, keyring, segment)
+                    scan = SegmentScan(setup.org, keyring, segment)
                     reported, damages = await self._read(reader, setup, segment, scan)
                     result = scan.finish()
                     _add(result, damages)
@@ -101,9 +101,9 @@ class Worker:
     async def _read(
         self, reader: SegmentReader, setup: VerificationSetup, segment: Segment, scan: SegmentScan
     ) -> tuple[int, list[TrailFault]]:
-        """Stream the rows through the scan.
+        """Stream the blocks through the scan.
 
-        Returns the number of rows reported as progress, and the faults of archived objects.
+        Returns the number of entries reported as progress, and the faults of archived objects.
         """
         now = asyncio.get_running_loop().time
         reported, reported_at = 0, now()
@@ -126,7 +126,7 @@ class Worker:
             self._archive_and_database = ArchiveAndDatabase(
                 reader, archive, setup.org_id, setup.org
             )
-        faults = await self._archive_and_database.copy(segment.lower, segment.last, feed)
+        faults = await self._archive_and_database.copy(segment.lower, segment.last, scan.add, feed)
         return reported, faults
 
     def _answer(self, message: FromWorker) -> None:

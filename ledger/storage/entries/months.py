@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
+from ledger.entry import HASH_BYTES
 from ledger.errors import RetentionRefused
 from ledger.storage.database import Connection, Database, connect, explained
 
@@ -29,14 +30,15 @@ FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid CROSS JOIN retention r
 WHERE i.inhparent = 'entries'::regclass AND c.relname ~ '^entries_\\d{{4,}}_\\d{{2}}$'
 ORDER BY month LIMIT {MAX_MONTHS}"""
 # The times restrict the search to one partition.
-RANGES: Final = """
-SELECT r.org_id, o.slug, r.first_seq, r.last_seq, e.entry_hash, h.seq IS NOT DISTINCT FROM r.last_seq
-FROM (SELECT org_id, min(seq) AS first_seq, max(seq) AS last_seq FROM entries
+RANGES: Final = f"""
+SELECT r.org_id, o.slug, r.first_seq, r.last_seq, e.last_hash, h.seq IS NOT DISTINCT FROM r.last_seq
+FROM (SELECT org_id, min(first_seq) AS first_seq, max(last_seq) AS last_seq FROM entries
       WHERE anchored_at >= $1 AND anchored_at < $2 GROUP BY org_id) AS r
 LEFT JOIN orgs o ON o.id = r.org_id
 LEFT JOIN heads h ON h.org_id = r.org_id
 CROSS JOIN LATERAL (
-    SELECT entry_hash FROM entries p WHERE p.org_id = r.org_id AND p.seq = r.last_seq
+    SELECT substring(last_hash FROM 1 FOR {HASH_BYTES}) AS last_hash FROM entries p
+    WHERE p.org_id = r.org_id AND p.last_seq = r.last_seq
       AND p.anchored_at >= $1 AND p.anchored_at < $2 LIMIT 1) AS e
 ORDER BY r.org_id LIMIT $3"""
 DROP: Final = "SELECT quire_drop_entries_partition($1, $2, $3)"

@@ -1,11 +1,11 @@
 """Pages of entries by filter.
 
-Actor and subject are found by their index, which is searched stretch by stretch
-(migrations/0001_ledger.sql), newest or oldest first. The other fields are in the
-leaf only: canonical JSON, in which the bytes ``"event_type":"login"`` can't occur
-inside a string (its quotes would be escaped), so a byte search is exact. Such a
-scan is limited to a window of seqs per page; the cursor continues from there. All
-reads see every committed entry.
+Actor and subject are found by the search index and, where it can't tell, by the tags of blocks,
+which are read without their leaves; the leaf confirms. The other fields are in the leaf only: canonical JSON, in which the bytes
+``"event_type":"login"`` can't occur inside a string (its quotes would be escaped), so a byte
+search is exact. A page searches a window of seqs; the cursor continues from there. All reads see
+every committed entry. Entries that can't be read end a page; a page that begins with them is
+refused.
 """
 
 from __future__ import annotations
@@ -14,20 +14,32 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from ledger.blocks.reading import UnreadableEntries
+from ledger.blocks.selecting import MatchedRecord
 from ledger.chain import StoredEntry
 from ledger.storage.database import Connection, Database
-from ledger.storage.entries.columns import ENTRY_COLUMNS, PAGE_BYTES
+from ledger.storage.entries.blocks import unreadable
+from ledger.storage.entries.columns import PAGE_BYTES
 from ledger.storage.entries.heads import HEAD
+from ledger.storage.entries.indexing.lookup import SearchIndex, TagLookup, TagPair
+from ledger.storage.entries.searching import matching
+from ledger.storage.entries.searching.block_rows import BlockRange
+from ledger.storage.entries.searching.locating import Located, located
+from ledger.storage.entries.searching.matching import LeafFilter
+from ledger.storage.entries.searching.stored_frames import completed
 
 SCAN_WINDOW: Final = 100_000
 """Number of seqs that one page of a filter without actor or subject scans."""
 STRETCH_BITS: Final = 14
-TAG_WINDOW: Final = 2_048 << STRETCH_BITS
+TAG_WINDOW: Final = 1_024 << STRETCH_BITS
 """Number of seqs, in whole stretches, that one page of a search by actor or subject covers."""
 
 
 class EntrySearch(NamedTuple):
-    """A filter: tags (0: any), byte patterns of the leaf, a time range."""
+    """A filter: tags (0: any), byte patterns of the leaf, a time range.
+
+    The tags only select: the patterns must name actor and subject as well.
+    """
 
     actor_tag: int
     subject_tag: int
@@ -43,69 +55,21 @@ class Page(NamedTuple):
     next_seq: int | None
 
 
-# Forces the order of the index: a planner with too little information about a busy actor
-# (a generic plan, old statistics) would collect all its entries and sort them.
+class _Found(NamedTuple):
+    """Records in order, the last seq searched, and what ended the search if it can't be read."""
+
+    records: list[MatchedRecord]
+    searched: int
+    unreadable: UnreadableEntries | None
+
+
+# Forces the order of the primary key: a planner with old statistics would sort all rows of an org.
 IN_ORDER: Final = "SET LOCAL enable_sort = off"
-TIME_AT: Final = "SELECT anchored_at FROM entries WHERE org_id = $1 AND seq = $2 LIMIT 1"
-
-
-def page_query(where: EntrySearch, *, descending: bool) -> tuple[str, list[object]]:
-    """Return SQL and the arguments after ($1 org_id, $2 lower seq, $3 upper seq, $4 limit)."""
-    order = "DESC" if descending else "ASC"
-    source, arguments = _matching(where, ENTRY_COLUMNS, descending=descending)
-    # The sizes of payloads are known without reading them, so a page of large payloads
-    # ends before they are in memory. The last column counts the matching rows.
-    query = f"""
-SELECT {ENTRY_COLUMNS}, found FROM (
-    SELECT *, count(*) OVER () AS found,
-        sum(octet_length(payload)) OVER (ORDER BY seq {order}) - octet_length(payload) AS bytes
-    FROM ({source}) AS page
-) AS sized WHERE bytes < {PAGE_BYTES} ORDER BY seq {order}"""
-    return query, arguments
-
-
-def _matching(where: EntrySearch, columns: str, *, descending: bool) -> tuple[str, list[object]]:
-    """Return SQL for these columns of the matching rows, in order, and page_query's arguments."""
-    conditions = ["org_id = $1", "seq >= $2", "seq <= $3"]
-    arguments: list[object] = []
-
-    def add(condition: str, value: object) -> None:
-        arguments.append(value)
-        conditions.append(condition.replace("?", f"${len(arguments) + 4}"))
-
-    if where.actor_tag:
-        add("actor_tag = ?", where.actor_tag)
-        conditions.append("actor_tag <> 0")
-    if where.subject_tag:
-        add("subject_tag = ?", where.subject_tag)
-        conditions.append("subject_tag <> 0")
-    if where.since is not None:
-        add("anchored_at >= ?", where.since)
-    if where.until is not None:
-        add("anchored_at < ?", where.until)
-    for pattern in where.patterns:
-        add("position(?::bytea in leaf) > 0", pattern)
-    order = "DESC" if descending else "ASC"
-    source = f"""
-SELECT {columns} FROM entries WHERE {" AND ".join(conditions)} ORDER BY seq {order} LIMIT $4"""
-    if where.actor_tag or where.subject_tag:
-        source = _by_stretch(source, descending=descending)
-    return source, arguments
-
-
-def _by_stretch(source: str, *, descending: bool) -> str:
-    """Return SQL for the same rows, which searches one stretch of the index after the other.
-
-    LATERAL forces a nested loop, which keeps the order of its outer side: LIMIT
-    ends it at the stretch that fills the page.
-    """
-    bounds = f"$3::bigint >> {STRETCH_BITS}, $2::bigint >> {STRETCH_BITS}, -1::bigint"
-    if not descending:
-        bounds = f"$2::bigint >> {STRETCH_BITS}, $3::bigint >> {STRETCH_BITS}"
-    found = source.replace("WHERE", f"WHERE (seq >> {STRETCH_BITS}) = stretch AND", 1)
-    return f"""
-SELECT found.* FROM generate_series({bounds}) AS stretch
-CROSS JOIN LATERAL ({found}) AS found LIMIT $4"""
+# Key columns only: the block that holds a seq, or none.
+BLOCK_AT: Final = """
+SELECT anchored_at, first_seq, last_seq FROM entries
+WHERE org_id = $1 AND last_seq >= $2 AND last_seq <= ($2::bigint | 255)
+  AND anchored_at BETWEEN 'epoch' AND '4253-01-01Z' ORDER BY last_seq LIMIT 1"""
 
 
 async def page(
@@ -117,27 +81,30 @@ async def page(
     descending: bool,
     limit: int,
     floor: int = 0,
+    index: SearchIndex | None = None,
 ) -> Page:
-    """Return one page from ``from_seq`` on (None: from the start), with no seq below ``floor``."""
+    """Return one page from ``from_seq`` on (None: from the start), with no seq below ``floor``.
+
+    ``index`` makes a search by actor or subject faster. Raises DamagedTrail if its first entries can't be read.
+    """
     async with database.transaction() as connection:
         await connection.execute(IN_ORDER)
+        lookup = _lookup(connection, where, index)
         low, high = await _bounds(connection, org_id, where, floor)
         if from_seq is not None:
             low, high = (low, min(high, from_seq)) if descending else (max(low, from_seq), high)
-        window = _window_of(where)
-        first, last = _window(low, high, window, descending=descending)
+        first, last = _window(low, high, _window_of(where), descending=descending)
         if first > last:
             return Page([], None)
-        query, arguments = page_query(where, descending=descending)
-        rows = await connection.fetch(query, org_id, first, last, limit, *arguments)
-    entries = [StoredEntry(*row[:-1]) for row in rows]
-    if entries and (rows[-1][-1] == limit or rows[-1][-1] > len(rows)):
-        edge = entries[-1].seq
-    elif (first, last) == (low, high):
-        return Page(entries, None)
-    else:
-        edge = first if descending else last
-    following = edge - 1 if descending else edge + 1
+        span = BlockRange(org_id, first, last, descending, where.since, where.until)
+        found = await _search(connection, span, where, limit, PAGE_BYTES, lookup)
+        entries, damaged = await completed(connection, org_id, found.records)
+    await _report(org_id, lookup, index)
+    if damaged is not None:
+        searched = _before(found.records[len(entries)].seq, descending=descending)
+        found = _Found(found.records[: len(entries)], searched, damaged)
+    _require_progress(found.unreadable, len(entries))
+    following = found.searched - 1 if descending else found.searched + 1
     return Page(entries, following if low <= following <= high else None)
 
 
@@ -150,24 +117,109 @@ async def places(
     to_seq: int,
     limit: int,
     floor: int = 0,
+    index: SearchIndex | None = None,
 ) -> tuple[list[tuple[int, datetime]], int | None]:
     """Return seq and time of matching entries from ``from_seq`` to ``to_seq``, oldest first.
 
     The second value is the seq to continue from, None at the end. Seqs below
-    ``floor`` are not searched.
+    ``floor`` are not searched. Raises DamagedTrail if the first entries can't be read.
     """
     async with database.transaction() as connection:
         await connection.execute(IN_ORDER)
+        lookup = _lookup(connection, where, index)
         low, high = await _bounds(connection, org_id, where, floor)
         high = min(high, to_seq)
         first, last = _window(max(low, from_seq), high, _window_of(where), descending=False)
         if first > last:
             return [], None
-        query, arguments = _matching(where, "seq, anchored_at", descending=False)
-        rows = await connection.fetch(query, org_id, first, last, limit, *arguments)
-    found = [(row[0], row[1]) for row in rows]
-    following = found[-1][0] + 1 if len(found) == limit else last + 1
-    return found, following if following <= high else None
+        span = BlockRange(org_id, first, last, False, where.since, where.until)
+        found = await _located(connection, span, where, limit, lookup)
+    await _report(org_id, lookup, index)
+    _require_progress(found.unreadable, len(found.places))
+    following = found.searched + 1
+    return found.places, following if following <= high else None
+
+
+def _lookup(
+    connection: Connection, where: EntrySearch, index: SearchIndex | None
+) -> TagLookup | None:
+    tags = TagPair(where.actor_tag, where.subject_tag)
+    return TagLookup(connection, index.key, tags) if index is not None and any(tags) else None
+
+
+async def _report(org_id: int, lookup: TagLookup | None, index: SearchIndex | None) -> None:
+    """Report the rows of the index that are missing or wrong."""
+    if lookup is not None and index is not None and lookup.damaged:
+        await index.report(org_id, list(lookup.damaged))
+
+
+async def _located(
+    connection: Connection,
+    span: BlockRange,
+    where: EntrySearch,
+    limit: int,
+    lookup: TagLookup | None,
+) -> Located:
+    if _window_of(where) is None:
+        return await located(connection, span, limit)
+    found = await _search(connection, span, where, limit, None, lookup)
+    places = [(record.seq, record.row.anchored_at) for record in found.records]
+    return Located(places, found.searched, found.unreadable)
+
+
+async def _search(
+    connection: Connection,
+    span: BlockRange,
+    where: EntrySearch,
+    limit: int,
+    page_bytes: int | None,
+    lookup: TagLookup | None,
+) -> _Found:
+    """Return the first matching records of a range, up to a number, and up to bytes of payloads."""
+    tags_and_patterns = LeafFilter(where.actor_tag, where.subject_tag, where.patterns)
+    records: list[MatchedRecord] = []
+    size, searched = 0, _before(span.last if span.descending else span.first, span.descending)
+    async for batch in matching.batches(connection, span, tags_and_patterns, limit, lookup):
+        damaged = _nearest(batch.unreadable, descending=span.descending)
+        edge = None if damaged is None else _edge(damaged, span)
+        for record in batch.records:
+            if edge is not None and (record.seq <= edge if span.descending else record.seq >= edge):
+                break
+            records.append(record)
+            size += record.payload_size
+            if len(records) == limit or (page_bytes is not None and size >= page_bytes):
+                return _Found(records, record.seq, None)
+        if edge is not None:
+            return _Found(records, _before(edge, span.descending), damaged)
+        searched = batch.searched
+    return _Found(records, searched, None)
+
+
+def _nearest(
+    unreadable: Sequence[UnreadableEntries], *, descending: bool
+) -> UnreadableEntries | None:
+    """Return the range that a search meets first, or None."""
+    if not unreadable:
+        return None
+    if descending:
+        return max(unreadable, key=lambda entries: entries.last_seq)
+    return min(unreadable, key=lambda entries: entries.first_seq)
+
+
+def _edge(damaged: UnreadableEntries, span: BlockRange) -> int:
+    """Return the first seq of a range in the order of the search."""
+    edge = damaged.last_seq if span.descending else damaged.first_seq
+    return min(max(edge, span.first), span.last)
+
+
+def _before(seq: int, descending: bool) -> int:
+    return seq + 1 if descending else seq - 1
+
+
+def _require_progress(damaged: UnreadableEntries | None, found: int) -> None:
+    """Raise DamagedTrail for a page that could not show anything before what can't be read."""
+    if damaged is not None and not found:
+        raise unreadable(damaged)
 
 
 def _window_of(where: EntrySearch) -> int | None:
@@ -203,9 +255,9 @@ async def _first_at(
     low, high = floor, newest + 1
     while low < high:
         middle = (low + high) // 2
-        row = await connection.fetchrow(TIME_AT, org_id, middle)
+        row = await connection.fetchrow(BLOCK_AT, org_id, middle)
         if row is not None and row[0] < moment:
-            low = middle + 1
+            low = max(middle, row[2]) + 1
         else:
-            high = middle
+            high = middle if row is None else max(low, min(middle, row[1]))
     return low

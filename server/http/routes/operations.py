@@ -13,7 +13,7 @@ from litestar.types import ASGIApp
 
 from ledger.errors import StorageError
 from ledger.evidence import page
-from ledger.storage import archive_cost, trees
+from ledger.storage import archive_cost, indexing, trees
 from server import metrics
 from server.access.directory import NotFound
 from server.http.caller import HttpRequest, services_of
@@ -154,6 +154,7 @@ async def prometheus(request: HttpRequest) -> ASGIApp:
         metrics.UNSIGNED.set(signing.unsigned)
         metrics.STOPPED.set(signing.stopped)
         metrics.SIGNED_AT.set(signing.anchored_s)
+        metrics.UNINDEXED.set(await indexing.unindexed(services.database))
         await _measure_archive(services)
     body, content_type = metrics.exposition()
     # Litestar's response would add a second charset.

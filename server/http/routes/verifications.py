@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ledger.chain import StoredEntry
 from ledger.core.org import OrgFacts
 from ledger.core.verification.jobs import Job
+from ledger.core.verification.rows.own_hash import with_own_hash
 from ledger.core.verification.run import TrailRange
 from ledger.core.verification.single import (
     EntryResult,
@@ -204,13 +205,15 @@ async def _verified(
     services: Services, org: OrgFacts, entry: StoredEntry, trust: TrailTrust | None
 ) -> EntryResult:
     written_us = from_datetime(entry.anchored_at)
+    keyring, database = services.keyring(True), services.database
+    before = await services.trail.entry_before(entry)
     return verify_entry(
-        entry,
-        await services.trail.entry_before(entry),
+        await with_own_hash(database, entry, keyring),
+        None if before is None else await with_own_hash(database, before, keyring),
         org.slug,
-        services.keyring(True),
+        keyring,
         timestamp=format_time(written_us),
-        inclusion=await check_inclusion(services.database, entry, trust),
+        inclusion=await check_inclusion(database, entry, trust),
         rows=await services.trail.rows_at(org.id, entry.seq),
         late=written_us < (time.time() - services.limits.signing_s) * 1_000_000,
     )

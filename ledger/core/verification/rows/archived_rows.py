@@ -1,11 +1,12 @@
-"""Streams a trail's archived rows, before the others, in the form of the database's COPY.
+"""Reads a trail's archived entries, and then its others as the COPY of their blocks.
 
-They are only fetched here, and checked by the same code as rows of the database. Rows that can't
-be fetched are missing in the stream, and reported as a fault of the archive.
+They are only fetched here, and checked by the same code as entries of the database. Entries that
+can't be fetched are missing, and reported as a fault of the archive.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -17,15 +18,14 @@ from ledger.core.verification.work.crew import ArchiveAt
 from ledger.errors import ArchiveMismatch, ArchiveObjectMissing
 from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER
 from ledger.storage.copy_out import SegmentReader
-from ledger.storage.entries.copy_in import pack_rows
 from ledger.storage.entries.copying import Sink
 from ledger.tiles import by_tile
 
-HEADER: Final = COPY_SIGNATURE + bytes(8)
+NOTHING_COPIED: Final = COPY_SIGNATURE + bytes(8) + COPY_TRAILER
 
 
 class ArchiveAndDatabase:
-    """Reads segments of one org's trail from the archive and the database, as one stream."""
+    """Reads segments of one org's trail from the archive and then the database."""
 
     def __init__(self, rows: SegmentReader, at: ArchiveAt, org_id: int, org: str) -> None:
         self._rows = rows
@@ -40,23 +40,25 @@ class ArchiveAndDatabase:
         """Close the archive's target."""
         await self._stack.aclose()
 
-    async def copy(self, lower: int, upper: int, sink: Sink) -> list[TrailFault]:
-        """Stream the rows ``lower`` to ``upper``; returns the archive's faults.
+    async def copy(
+        self, lower: int, upper: int, add: Callable[[Sequence[StoredEntry]], None], sink: Sink
+    ) -> list[TrailFault]:
+        """Read the entries ``lower`` to ``upper``: the archive's into ``add``, then the others.
 
+        The blocks with the others are streamed into the sink. Returns the archive's faults.
         Raises ArchiveError if the archive can't be read.
         """
-        await sink(HEADER)
         faults = []
         last = min(upper, self._at.live_from - 1)
         for _, seqs in by_tile(max(lower, 0), last):
             try:
-                await sink(pack_rows(await self._bundle(seqs[0], seqs[-1])))
+                add(await self._bundle(seqs[0], seqs[-1]))
             except (ArchiveMismatch, ArchiveObjectMissing) as error:
                 faults.append(TrailFault(seqs[0], "archive_damaged", str(error)))
         if upper <= last:
-            await sink(COPY_TRAILER)
+            await sink(NOTHING_COPIED)
         else:
-            await self._rows.copy(self._org_id, last + 1, upper, _HeaderStripper(sink))
+            await self._rows.copy(self._org_id, last + 1, upper, sink)
         return faults
 
     async def _bundle(self, first: int, last: int) -> list[StoredEntry]:
@@ -74,19 +76,3 @@ class ArchiveAndDatabase:
                 f"the archive does not have all of the entries {first} to {last} in their order"
             )
         return found
-
-
-class _HeaderStripper:
-    """A sink that removes the header of a COPY stream, as the header was sent already."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self._skip = len(HEADER)
-
-    async def __call__(self, chunk: bytes) -> None:
-        if self._skip:
-            skipped = min(self._skip, len(chunk))
-            self._skip -= skipped
-            chunk = chunk[skipped:]
-        if chunk:
-            await self._sink(chunk)

@@ -1,28 +1,27 @@
-"""The fast path: accepts, at the least cost, rows in which check_entry would find no fault.
+"""The fast path: accepts, at the least cost, entries in which check_entry would find no fault.
 
-It also follows the links from row to row: the hashes that a link may name, and which of two
-rows at one seq is the wrong one.
+It also follows the links from entry to entry: the hashes that a link may name, and which of two
+entries at one seq is the wrong one.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final, NamedTuple
 
 import msgspec
 from blake3 import blake3
 
+from ledger.blocks.block import TAG_BYTES
 from ledger.chain import StoredEntry, TrailFault
-from ledger.core.verification.rows.rows import BIGINT_BYTES, FIXED, LENGTH, prefix_of
+from ledger.core.verification.rows.runs import TAGS_BYTES, Run
 from ledger.entry import (
     HASH_BYTES,
     MAX_LEAF_BYTES,
     MAX_TIME_US,
     Leaf,
     decode_leaf,
-    encode_leaf_into,
     entry_hash,
     format_time,
     search_tag,
@@ -85,135 +84,147 @@ def as_second(entry: StoredEntry, faults: list[TrailFault], right_leaf: bytes) -
 
 
 MAX_CACHED: Final = 20_000
-"""Search tags, and times as text, that are cached for later rows."""
-FIXED_BYTES: Final = FIXED.size
-LENGTH_BYTES: Final = LENGTH.size
+"""Search tags, and times as text, that are cached for later entries."""
 NOT_RIGHT: Final = (
-    struct.error,
     KeyError,
     msgspec.MsgspecError,
     UnicodeError,
     RecursionError,
     MalformedLeaf,
 )
-"""Errors that the fast path meets in a row cut off, unparsable or signed with an unknown key."""
+"""Errors that the fast path meets in an entry that is absent, unparsable or has an unknown key."""
 # Names of a module are read faster than attributes.
-unpack_fixed = FIXED.unpack_from
-unpack_length = LENGTH.unpack_from
-decode = msgspec.json.Decoder(Leaf).decode
-encode_into = encode_leaf_into
+decode_lines = msgspec.json.Decoder(Leaf).decode_lines
+encode_lines = msgspec.json.Encoder().encode_lines
 
 
-class _Tags(dict[str | None, int]):
-    """A cache of the search tags of actors and subjects."""
+class _Tags(dict[str | None, bytes]):
+    """A cache of the stored search tags of actors and subjects."""
 
-    def __missing__(self, value: str | None) -> int:
+    def __missing__(self, value: str | None) -> bytes:
         if len(self) >= MAX_CACHED:
             self.clear()
-        tag = self[value] = search_tag(value)
+        tag = self[value] = search_tag(value).to_bytes(TAG_BYTES, "big")
         return tag
 
 
 class _Times(dict[int, str | None]):
     """A cache of PostgreSQL's times in the text form of leaves; None for a time without that form."""
 
-    def __missing__(self, pg_us: int) -> str | None:
+    def __missing__(self, anchored: int) -> str | None:
         if len(self) >= MAX_CACHED:
             self.clear()
-        time_us = pg_us + PG_EPOCH_US
-        text = self[pg_us] = format_time(time_us) if 0 <= time_us <= MAX_TIME_US else None
+        time_us = anchored + PG_EPOCH_US
+        text = self[anchored] = format_time(time_us) if 0 <= time_us <= MAX_TIME_US else None
         return text
 
 
-class FirstWrongRow(NamedTuple):
-    """The position of the first wrong or incomplete row, and the seq and link expected there.
+class RunSpan(NamedTuple):
+    """Consecutive readable entries, of one block or of several, and what their columns say.
 
-    ``last_leaf`` is the leaf of the last right row, or None.
+    ``times`` are those of their blocks; ``hashes`` are the stored hashes of some, by position.
     """
 
-    position: int
-    expected: int
-    link: Link
-    last_leaf: bytes | None
+    first_seq: int
+    signatures: Sequence[bytes]
+    leaves: Sequence[bytes]
+    payloads: Sequence[bytes]
+    times: Sequence[int]
+    tags: bytes
+    hashes: Sequence[tuple[int, bytes]]
+
+    @classmethod
+    def of(cls, run: Run, start: int, stop: int) -> RunSpan:
+        """Return the entries ``start`` to ``stop - 1`` of a run, which must be readable."""
+        hashes = [(stop - start - 1, run.block.last_hash)] if stop == len(run.leaves) else []
+        return cls(
+            run.block.first_seq + start,
+            run.signatures[start:stop],  # type: ignore[arg-type]
+            run.leaves[start:stop],  # type: ignore[arg-type]
+            run.payloads[start:stop],  # type: ignore[arg-type]
+            [run.block.anchored] * (stop - start),
+            run.block.tags[TAGS_BYTES * start : TAGS_BYTES * stop],
+            hashes,
+        )
+
+    @classmethod
+    def joined(cls, runs: Sequence[Run]) -> RunSpan:
+        """Return all entries of runs that follow each other and are readable."""
+        hashes, times, end = [], [], 0
+        for run in runs:
+            count = len(run.leaves)
+            end += count
+            hashes.append((end - 1, run.block.last_hash))
+            times += [run.block.anchored] * count
+        return cls(
+            runs[0].block.first_seq,
+            [signature for run in runs for signature in run.signatures],  # type: ignore[misc]
+            [leaf for run in runs for leaf in run.leaves],  # type: ignore[misc]
+            [payload for run in runs for payload in run.payloads],  # type: ignore[misc]
+            times,
+            b"".join(run.block.tags for run in runs),
+            hashes,
+        )
 
 
 class RightRows:
-    """Finds the right rows of one org's trail."""
+    """Finds out whether entries of one org's trail are right."""
 
-    def __init__(self, org_id: int, org: str, keyring: SigningKeyring) -> None:
-        self._prefix = prefix_of(org_id)
+    def __init__(self, org: str, keyring: SigningKeyring) -> None:
         self._org = org
         self._signers = {key.key_id: key.sign for key in keyring.keys()}
         self._tags = _Tags()
         self._times = _Times()
 
-    def pass_over(
-        self,
-        buffer: bytes,
-        position: int,
-        expected: int,
-        link: Link,
-        keep: Callable[[bytes], object],
-    ) -> FirstWrongRow:
-        """Pass over right rows, from seq ``expected`` on; the first must link to ``link``.
+    def digests(self, span: RunSpan, link: str | None) -> list[bytes] | None:
+        """Return the leaf hashes of these entries if all are right, else None.
 
-        ``keep`` is called with the leaf hash of each.
-
-        The speed of verification is the speed of this loop, so it is one piece: it
-        calls little, and one expression decides that a row is right. It has every condition
-        of check_entry, including the rules of decode_leaf.
+        The first of them must link to ``link``.
         """
-        prefix, org, signers = self._prefix, self._org, self._signers
-        tags, times = self._tags, self._times
-        last_leaf: bytes | None = None
-        end, row_end = len(buffer), position
-        leaf_data = digest = b""
-        canonical = bytearray()  # reused: each leaf is encoded into it
-        while True:
-            try:
-                (
-                    row_prefix, seq, n3, time, n4, actor_tag, n5, subject_tag,
-                    n6, stored_hash, n7, signature, leaf_bytes,
-                ) = unpack_fixed(buffer, position)  # fmt: skip
-                leaf_at = position + FIXED_BYTES
-                leaf_end = leaf_at + leaf_bytes
-                leaf_data = buffer[leaf_at:leaf_end]
-                payload_at = leaf_end + LENGTH_BYTES
-                (payload_bytes,) = unpack_length(buffer, leaf_end)
-                row_end = payload_at + payload_bytes
-                digest = sha256(b"\x00" + leaf_data).digest()
-                leaf = decode(leaf_data)
-                payload = leaf.payload
-                encode_into(leaf, canonical)
-                right: bool = (
-                    seq == expected
-                    and row_end <= end
-                    and row_prefix == prefix
-                    and n3 == n4 == n5 == BIGINT_BYTES
-                    and n6 == n7 == HASH_BYTES
-                    and digest == stored_hash
-                    and signers[leaf.key](digest) == signature
-                    and leaf.previous_hash == link
-                    and leaf.seq == seq
-                    and leaf.org == org
-                    and leaf.anchored_at == times[time]
-                    and tags[leaf.actor] == actor_tag
-                    and tags[leaf.subject] == subject_tag
-                    and payload.size == payload_bytes
-                    and payload.blake3 == blake3(buffer[payload_at:row_end]).digest().hex()
-                    and leaf_bytes <= MAX_LEAF_BYTES
-                    and canonical == leaf_data
-                    and (
-                        not (0x5C in leaf_data or 0x7F in leaf_data or 0xC2 in leaf_data)
-                        or decode_leaf(leaf_data) is not None
-                    )
-                )
-            except NOT_RIGHT:
-                right = False
-            if not right:
-                return FirstWrongRow(position, expected, link, last_leaf)
-            keep(digest)
-            last_leaf = leaf_data
+        try:
+            return self._digests(span, link)
+        except NOT_RIGHT:
+            return None
+
+    def _digests(self, span: RunSpan, link: str | None) -> list[bytes] | None:
+        """Check the entries; the speed of verification is the speed of this function.
+
+        So it is one piece, which handles all leaves at once where it can. It has every condition of
+        check_entry, including the rules of decode_leaf. The encoding of a leaf has no newline, so
+        equal lines are equal leaves, each of them canonical.
+        """
+        org, signers, tag_of, text_of = self._org, self._signers, self._tags, self._times
+        stored = span.leaves
+        lines = b"\n".join(stored)
+        leaves = decode_lines(lines)
+        if len(leaves) != len(stored) or encode_lines(leaves) != lines + b"\n":
+            return None
+        digests = [sha256(b"\0" + leaf).digest() for leaf in stored]
+        seq = span.first_seq
+        tags: list[bytes] = []
+        for leaf, digest, signature, content, time in zip(
+            leaves, digests, span.signatures, span.payloads, span.times, strict=True
+        ):
+            payload = leaf.payload
+            if (
+                leaf.previous_hash != link
+                or leaf.seq != seq
+                or leaf.org != org
+                or leaf.anchored_at != text_of[time]
+                or signers[leaf.key](digest) != signature
+                or payload.size != len(content)
+                or payload.blake3 != blake3(content).digest().hex()
+            ):
+                return None
+            tags += (tag_of[leaf.actor], tag_of[leaf.subject])
             link = digest.hex()
-            expected += 1
-            position = row_end
+            seq += 1
+        if b"\\" in lines or b"\x7f" in lines or b"\xc2" in lines:
+            for line in stored:
+                decode_leaf(line)
+        right = (
+            b"".join(tags) == span.tags
+            and all(digests[at] == stored_hash for at, stored_hash in span.hashes)
+            and max(map(len, stored)) <= MAX_LEAF_BYTES
+        )
+        return digests if right else None

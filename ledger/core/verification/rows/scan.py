@@ -1,307 +1,275 @@
-"""Checks one segment: turns the bytes of a binary COPY into faults and leaf hashes.
+"""Checks one segment: turns the bytes of a binary COPY of blocks into faults and leaf hashes.
 
-It does no I/O and takes constant memory. Nearly every row of a trail is right, and ``right_rows``
-accepts those at the least cost, if :func:`check_entry` would find no fault.
-Every other row is checked by :func:`check_entry`, which finds the row's own
-faults, and by the code here, which finds the faults between rows.
+It does no I/O and takes bounded memory. Nearly every entry of a trail is right, and ``right_rows``
+accepts those at the least cost, many at once, if :func:`check_entry` would find no fault.
+``single_rows`` finds the own faults of every other entry, and ``order`` those between entries.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Sequence
 
-from ledger.chain import StoredEntry, TrailFault, check_entry
+from ledger.blocks.reading import UnreadableEntries
+from ledger.chain import StoredEntry, TrailFault
+from ledger.core.verification.rows.borders import BlockBorders
+from ledger.core.verification.rows.leaf_hashes import LeafHashes
+from ledger.core.verification.rows.order import EntryOrder
 from ledger.core.verification.rows.right_rows import (
-    MAX_LINKS,
     UNKNOWN,
     Link,
     RightRows,
-    as_second,
+    RunSpan,
     candidates,
-    link_of,
-    links_from,
     time_of,
 )
-from ledger.core.verification.rows.rows import (
-    CopyError,
-    RawRow,
-    read_loose,
-    skip_header,
-)
-from ledger.core.verification.trees.blocks import SegmentLeaves
-from ledger.core.verification.work.faults import MAX_FAULTS, MAX_REASON_CHARS, spell_range
+from ledger.core.verification.rows.rows import CopiedBlock, CopyStream, read_block
+from ledger.core.verification.rows.runs import Run, has_impossible_borders, read_run, runs_of
+from ledger.core.verification.rows.single_rows import StoredEntryChecks
+from ledger.core.verification.rows.windows import Windows
+from ledger.core.verification.work.faults import spell_range
 from ledger.core.verification.work.segments import Segment, SegmentResult
-from ledger.entry import entry_hash
+from ledger.entry import HASH_BYTES
 from ledger.keys import SigningKeyring
-from ledger.storage.copy_format import COPY_TRAILER
-
-
-class LeafHashes:
-    """Collects the leaf hashes of a segment's rows, if the segment's tree is checked."""
-
-    def __init__(self, segment: Segment) -> None:
-        self._segment = segment
-        self._collects = (segment.tree or segment.proven) and not segment.beyond
-        self._hashes: list[bytes | None] = []
-        self._wrong: dict[int, bytes] = {}
-        self.keep: Callable[[bytes], object] = (
-            self._hashes.append if self._collects else deque[bytes](maxlen=0).append
-        )
-        """Call it with the leaf hash of the next row, if that row is right."""
-
-    def miss(self, count: int) -> None:
-        """Note that the next ``count`` rows are missing."""
-        if self._collects:
-            self._hashes += [None] * count
-
-    def doubt(self, entry: StoredEntry) -> None:
-        """Note that the next row has a fault: its leaf has a place in the tree, but may be wrong."""
-        if self._collects:
-            self._hashes.append(None)
-            self._wrong[entry.seq] = entry_hash(entry.leaf)
-
-    def correct(self, entry: StoredEntry) -> None:
-        """Replace the last row's leaf hash: another row at its seq is the right one."""
-        if self._collects:
-            self._wrong.pop(entry.seq, None)
-            self._hashes[-1] = entry.entry_hash
-
-    def rows(self) -> SegmentLeaves:
-        """The leaf hashes of the segment, without the context row, after all rows were read."""
-        segment = self._segment
-        leaves = self._hashes[segment.context :]
-        leaves += [None] * (segment.last + 1 - segment.first - len(leaves))
-        return SegmentLeaves(segment.first, leaves, self._wrong)
-
-
-GATHERED_BYTES: Final = 128 * 1024
-"""Bytes that are scanned at a time: PostgreSQL sends a dozen rows at once, too few for the
-fixed cost of a scan."""
-
-
-class _SuspectRow(NamedTuple):
-    """The last row, which has faults: a later row with its seq may be the right one."""
-
-    entry: StoredEntry
-    faults: list[TrailFault]
-    before: Link
 
 
 class SegmentScan:
-    """Checks the rows of one segment, ordered by seq. Call feed for all bytes, then finish.
+    """Checks the entries of one segment. Call feed for all bytes of its blocks, then finish.
 
-    Raises CopyError if the bytes are not a COPY of such rows, which says nothing about the trail.
+    Raises CopyError if the bytes are not a COPY of such blocks, which says nothing about the trail.
     """
 
-    def __init__(self, org_id: int, org: str, keyring: SigningKeyring, segment: Segment) -> None:
-        self.rows = 0
-        self._org = org
-        self._keyring = keyring
+    def __init__(self, org: str, keyring: SigningKeyring, segment: Segment) -> None:
         self._segment = segment
-        self._right = RightRows(org_id, org, keyring)
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
-        self._rest = b""
-        self._started = False
-        self._expected = segment.first - segment.context
-        self._link: Link = UNKNOWN if segment.context or segment.first > 0 else None
-        self._last_leaf: bytes | None = None
-        self._suspect: _SuspectRow | None = None
-        self._strays = 0
-        self._failed = 0
-        self._leading_gap = 0
-        self._missing = 0
-        self._faults: list[TrailFault] = []
-        self._fault_count = 0
-        self._kinds: set[str] = set()
-        self.leaves = LeafHashes(segment)
+        self._right = RightRows(org, keyring)
+        self._checks = StoredEntryChecks(org, keyring)
+        self._order = EntryOrder(segment, self._checks)
+        self._borders = BlockBorders(org)
+        self._windows = Windows(self._take_window)
+        self._stream = CopyStream(read_block, self._windows.add)
+
+    @property
+    def rows(self) -> int:
+        """The number of entries read so far."""
+        return self._order.rows
+
+    @property
+    def leaves(self) -> LeafHashes:
+        """The leaf hashes of the entries."""
+        return self._order.leaves
 
     def feed(self, chunk: bytes) -> None:
         """Add the next bytes of the stream, cut anywhere."""
-        self._waiting.append(chunk)
-        self._waiting_bytes += len(chunk)
-        if self._waiting_bytes >= GATHERED_BYTES:
-            self._scan_gathered()
+        self._stream.feed(chunk)
 
-    def _scan_gathered(self) -> None:
-        """Scan the bytes that were collected since the last scan."""
-        buffer = b"".join((self._rest, *self._waiting))
-        self._waiting.clear()
-        self._waiting_bytes = 0
-        start: int | None = 0
-        if not self._started:
-            start = skip_header(buffer)
-            self._started = start is not None and start <= len(buffer)
-        self._rest = buffer[self._scan(buffer, start or 0) :] if self._started else buffer
+    def add(self, entries: Sequence[StoredEntry]) -> None:
+        """Check entries that are in no block, which come before all blocks, in their order."""
+        for run in runs_of(entries):
+            self._scan_run(run)
 
     def finish(self) -> SegmentResult:
         """The result, after the whole stream was fed. Raises CopyError if the stream was cut."""
-        self._scan_gathered()
-        if self._rest != COPY_TRAILER:
-            raise CopyError("the database's stream of rows ended early")
-        self._report_suspect()
-        segment = self._segment
-        absent = segment.last + 1 - max(self._expected, segment.first)
+        self._stream.finish()
+        self._windows.flush()
+        order, segment = self._order, self._segment
+        order.report_suspect()
+        absent = segment.last + 1 - max(order.expected, segment.first)
         if segment.beyond:
             self._report_beyond()
             absent = 0
         ended = absent == 0
-        empty = self.rows == 0
+        empty = order.rows == 0
         return SegmentResult(
-            rows=self.rows,
-            failed_rows=self._failed,
-            leading_gap=absent if empty else self._leading_gap,
+            rows=order.rows,
+            failed_rows=order.failed,
+            leading_gap=absent if empty else order.leading_gap,
             trailing_gap=0 if empty else absent,
-            missing=self._missing,
-            faults=self._faults,
-            fault_count=self._fault_count,
-            kinds=sorted(self._kinds),
-            end_hashes=list(candidates(self._link)) if ended else [],
-            end_time=time_of(self._last_leaf) if ended else None,
+            missing=order.missing,
+            faults=order.faults.named,
+            fault_count=order.faults.count,
+            kinds=sorted(order.faults.kinds),
+            end_hashes=list(candidates(order.link)) if ended else [],
+            end_time=time_of(order.last_leaf) if ended else None,
         )
 
-    def _scan(self, buffer: bytes, position: int) -> int:
-        """Check all complete rows; returns the position of the first incomplete one."""
-        while True:
-            passed = self._right.pass_over(
-                buffer, position, self._expected, self._link, self.leaves.keep
-            )
-            self.rows += passed.expected - self._expected
-            position, self._expected, self._link, last_leaf = passed
-            self._last_leaf = last_leaf or self._last_leaf
-            loose = read_loose(buffer, position)
-            if loose is None:
-                return position
-            row, position = loose
-            self._check_row(row)
-
-    def _check_row(self, row: RawRow) -> None:
-        """Check a row that the fast path did not accept."""
-        seq = row.entry.seq
-        if seq < self._segment.first - self._segment.context:
-            self._check_stray(row)
-        elif seq == self._expected - 1:
-            self._check_second(row)
-        elif seq < self._expected or seq > self._segment.last:
-            raise CopyError(
-                f"the database sent row {seq} out of order: an index of the table entries may be "
-                "damaged"
-            )
-        else:
-            self._report_suspect()
-            self._pass_gap(seq)
-            before = self._link
-            faults = self._check(row, before)
-            self._count_row(seq)
-            self._expected = seq + 1
-            self._link = links_from(row.entry, faults) if faults else row.entry.entry_hash.hex()
-            self._last_leaf = row.entry.leaf
-            if faults:
-                self._suspect = _SuspectRow(row.entry, faults, before)
-                self.leaves.doubt(row.entry)
-            else:
-                self.leaves.keep(row.entry.entry_hash)
-
-    def _check_stray(self, row: RawRow) -> None:
-        """Report a row below the lowest possible seq."""
-        self.rows += 1
-        self._strays += 1
-        seq = row.entry.seq
-        stray = TrailFault(seq, "genesis", "the trail has a row before entry 0")
-        self._report(seq, [stray, *self._check(row, UNKNOWN)])
-
-    def _check_second(self, row: RawRow) -> None:
-        """Check another row with the seq of the last one: the wrong one of the two has the fault."""
-        entry, suspect = row.entry, self._suspect
-        self._count_row(entry.seq)
-        if suspect and suspect.entry.seq != entry.seq:
-            suspect = None
-        faults = self._check(row, suspect.before if suspect else link_of(self._last_leaf))
-        links = links_from(entry, faults)
-        last_leaf = self._last_leaf or b""
-        if suspect and not faults:
-            self._suspect = None
-            self._last_leaf = entry.leaf
-            self._link = entry.entry_hash.hex()
-            self.leaves.correct(entry)
-            self._report(entry.seq, as_second(suspect.entry, suspect.faults, entry.leaf))
-            return
-        if faults and not suspect:
-            links = ()
-        self._link = tuple(dict.fromkeys(candidates(self._link) + links))[:MAX_LINKS]
-        self._report(entry.seq, as_second(entry, faults, last_leaf))
-
-    def _count_row(self, seq: int) -> None:
-        if seq >= self._segment.first:
-            self.rows += 1
-
-    def _pass_gap(self, seq: int) -> None:
-        """Report the entries that are missing before this row."""
-        if seq == self._expected:
-            return
-        self._link = UNKNOWN
-        self.leaves.miss(seq - self._expected)
-        first = max(self._expected, self._segment.first)
-        missing = seq - first
-        if missing and not self.rows:
-            self._leading_gap = missing
-        elif missing and not self._segment.beyond:
-            self._missing += missing
-            self._add(TrailFault(first, "missing", spell_range(first, seq - 1, "missing")))
-
-    def _check(self, row: RawRow, before: Link) -> list[TrailFault]:
-        """All faults of one row, with its link to the row before."""
-        entry = row.entry
-        if row.absent:
-            columns = ", ".join(row.absent)
-            reason = f"these columns are NULL or too large: {columns}"
-            return [TrailFault(entry.seq, "unreadable", reason)]
-        faults = self._check_links(entry, candidates(before))
-        kinds = {fault.kind for fault in faults}
-        if "seq_mismatch" in kinds:  # it was moved here: its link belongs to its own seq
-            faults = [fault for fault in faults if fault.kind != "link_broken"]
-        if row.anchored_us is None and "leaf_malformed" not in kinds:
-            faults = [fault for fault in faults if "anchored_at" not in fault.reason]
-            reason = "the column anchored_at has an impossible time"
-            faults.append(TrailFault(entry.seq, "column_mismatch", reason))
-        return faults
-
-    def _check_links(self, entry: StoredEntry, before: tuple[bytes, ...]) -> list[TrailFault]:
-        faults = check_entry(entry, self._org, self._keyring, None)
-        for candidate in before:
-            faults = check_entry(entry, self._org, self._keyring, candidate)
-            if all(fault.kind != "link_broken" for fault in faults):
-                break
-        return faults
-
-    def _report_suspect(self) -> None:
-        """Report the last row's faults: no other row with its seq follows."""
-        if self._suspect:
-            self._report(self._suspect.entry.seq, self._suspect.faults)
-            self._suspect = None
-
-    def _report(self, seq: int, faults: list[TrailFault]) -> None:
-        """Add one row's faults; those of the context row belong to the segment before."""
-        if self._segment.context and seq == self._segment.first - 1:
-            return
-        self._failed += 1
-        for fault in faults:
-            self._add(fault)
-
-    def _add(self, fault: TrailFault) -> None:
-        self._fault_count += 1
-        self._kinds.add(fault.kind)
-        if len(self._faults) < MAX_FAULTS:
-            self._faults.append(TrailFault(fault.seq, fault.kind, fault.reason[:MAX_REASON_CHARS]))
-
     def _report_beyond(self) -> None:
-        rows = self.rows - self._strays
+        order = self._order
+        rows = order.rows - order.strays
         if rows:
-            self._failed = self.rows
-            first = self._segment.first + self._leading_gap
-            self._leading_gap = 0
+            order.failed = order.rows
+            first = self._segment.first + order.leading_gap
+            order.leading_gap = 0
             reason = f"the trail has {rows} entries beyond the head row, from here on"
-            self._add(TrailFault(first, "beyond_head", reason))
-            self._faults.sort(key=lambda fault: fault.seq)
+            order.faults.add(first, "beyond_head", reason)
+            order.faults.named.sort(key=lambda fault: fault.seq)
+
+    def _take_window(self, blocks: Sequence[CopiedBlock]) -> None:
+        """Check the blocks of a window, in the order of their first seqs."""
+        runs: list[tuple[CopiedBlock, int, int]] = []
+        for block in blocks:
+            if has_impossible_borders(block):
+                self._report_borders(block)
+                continue
+            start, stop = self._clip(block)
+            if start < stop:
+                runs.append((block, start, stop))
+        if self._overlap(runs):
+            self._borders.skip()
+            self._merge([self._read(*run) for run in runs])
+        else:
+            self._scan_runs(runs)
+
+    def _report_borders(self, block: CopiedBlock) -> None:
+        """Report a block with impossible seqs, in the segment of its last seq."""
+        first, seq = self._segment.first, block.last_seq
+        if seq <= self._segment.last and (seq >= first or self._segment.open_start):
+            reason = f"a block can't have the entries from {block.first_seq} to {seq}"
+            self._order.stray(seq, [TrailFault(seq, "unreadable", reason)])
+
+    def _clip(self, block: CopiedBlock) -> tuple[int, int]:
+        """The positions of the entries of a block that belong to the segment."""
+        start = max(self._segment.lower - block.first_seq, 0)
+        stop = min(self._segment.last - block.first_seq + 1, block.entry_count)
+        return start, stop
+
+    def _overlap(self, runs: Sequence[tuple[CopiedBlock, int, int]]) -> bool:
+        expected = self._order.expected
+        for block, start, stop in runs:
+            if block.first_seq + start < expected and block.first_seq + start >= 0:
+                return True
+            expected = block.first_seq + stop
+        return False
+
+    def _read(self, block: CopiedBlock, start: int, stop: int) -> Run:
+        run = read_run(block, start, stop)
+        if run.is_whole:
+            return run
+        self._report_unreadable(run, run.unreadable, "entries")
+        self._report_unreadable(run, run.without_payload, "payloads of entries")
+        if run.leaves[-1] is None and run.stop == len(run.leaves):
+            for fault in run.faults:  # there is no last entry to report them with
+                self._order.add(fault)
+        return run
+
+    def _report_unreadable(self, run: Run, lost: Sequence[UnreadableEntries], what: str) -> None:
+        """Report each range of unreadable entries, within the segment."""
+        lower = max(run.block.first_seq + run.start, self._segment.first)
+        upper = run.block.first_seq + run.stop - 1
+        if self._segment.open_start:
+            lower = run.block.first_seq
+        for one in lost:
+            first, last, reason = max(one.first_seq, lower), min(one.last_seq, upper), one.reason
+            if first <= last:
+                self._order.faults.add(first, "unreadable", _spell(what, first, last, reason))
+
+    def _merge(self, runs: Sequence[Run]) -> None:
+        """Check the entries of blocks that overlap, one by one, by their seq and time."""
+        places = sorted(
+            (run.block.first_seq + position, run.leaves[position] is None, run.block.anchored, n)
+            for n, run in enumerate(runs)
+            for position in range(run.start, run.stop)
+        )
+        for seq, lost, _, n in places:
+            if lost:
+                self._order.lose(seq, seq)
+            else:
+                run = runs[n]
+                self._order.take(self._checks.raw(run, seq - run.block.first_seq))
+
+    def _scan_runs(self, places: Sequence[tuple[CopiedBlock, int, int]]) -> None:
+        """Check blocks that do not overlap, small ones together."""
+        gathered: list[Run] = []
+        for place in places:
+            run = self._read(*place)
+            follows = gathered and run.block.first_seq == gathered[-1].block.last_seq + 1
+            if gathered and not (run.is_whole and follows):
+                self._scan_gathered(gathered)
+                gathered = []
+            if run.is_whole:
+                gathered.append(run)
+            else:
+                self._borders.skip()
+                self._scan_run(run)
+        if gathered:
+            self._scan_gathered(gathered)
+
+    def _scan_gathered(self, runs: Sequence[Run]) -> None:
+        """Check whole blocks that follow each other, all at once; else each by itself."""
+        order = self._order
+        order.pass_gap(max(runs[0].block.first_seq, order.expected))
+        if len(runs) > 1 and not isinstance(order.link, tuple):
+            digests = self._right.digests(RunSpan.joined(runs), order.link)
+            if digests is not None:
+                order.accept(digests, runs[-1].leaves[-1] or b"")
+                self._check_borders(runs)
+                return
+        for run in runs:
+            before = order.failures
+            self._scan_run(run)
+            if order.failures == before:
+                self._check_borders([run])
+            else:
+                self._borders.skip()
+
+    def _check_borders(self, runs: Sequence[Run]) -> None:
+        """Check where whole blocks begin whose entries are right."""
+        for run in runs:
+            for fault in self._borders.follow(run):
+                self._order.add(fault)
+
+    def _scan_run(self, run: Run) -> None:
+        """Check the entries of a run: those that can be read many at once."""
+        leaves, payloads = run.leaves, run.payloads
+        position = run.start
+        while position < run.stop:
+            end = position + 1
+            if run.is_whole:
+                end = run.stop
+                self._scan_readable(run, position, end)
+            elif leaves[position] is None:
+                while end < run.stop and leaves[end] is None:
+                    end += 1
+                self._lose(run, position, end)
+            elif payloads[position] is None or (run.faults and end == len(leaves)):
+                self._order.take(self._checks.raw(run, position))
+            else:
+                last = len(leaves) - 1 if run.faults else run.stop
+                while end < min(run.stop, last) and leaves[end] and payloads[end] is not None:
+                    end += 1
+                self._scan_readable(run, position, end)
+            position = end
+
+    def _lose(self, run: Run, start: int, stop: int) -> None:
+        first, last_hash = run.block.first_seq, run.block.last_hash
+        link: Link = UNKNOWN
+        if stop == len(run.leaves) and len(last_hash) == HASH_BYTES:
+            link = (last_hash,)
+        self._order.lose(first + start, first + stop - 1, link)
+
+    def _scan_readable(self, run: Run, start: int, stop: int) -> None:
+        """Check readable entries, all at once; if one is not right, each half by itself."""
+        order, first = self._order, run.block.first_seq
+        if first + start > order.expected:
+            order.pass_gap(first + start)
+        while start < stop and isinstance(order.link, tuple):  # the link may be any of several
+            order.take(self._checks.raw(run, start))
+            start += 1
+        if start == stop:
+            return
+        assert not isinstance(order.link, tuple), "the loop above ended for that"
+        digests = self._right.digests(RunSpan.of(run, start, stop), order.link)
+        if digests is not None:
+            leaf = run.leaves[stop - 1]
+            assert leaf is not None, "it is readable"
+            order.accept(digests, leaf)
+        elif stop - start == 1:
+            order.take(self._checks.raw(run, start))
+        else:
+            middle = (start + stop) // 2
+            self._scan_readable(run, start, middle)
+            self._scan_readable(run, middle, stop)
+
+
+def _spell(what: str, first: int, last: int, reason: str) -> str:
+    if what == "entries":
+        return spell_range(first, last, f"unreadable: {reason}")
+    return f"the {what} {first} to {last} can't be read: {reason}"

@@ -31,6 +31,7 @@ CHECKS: Final = (
     "pq_signature",
     "external_time",
     "witnesses",
+    "search_index",
 )
 CHECKS_OF_ENTRIES: Final = CHECKS[:5]
 ALWAYS_REQUIRED: Final = CHECKS[:6]
@@ -43,6 +44,7 @@ CHECKS_OF_KIND: Final[dict[str, tuple[str, ...]]] = {
     "unknown_key": ("signatures",),
     "payload_mismatch": ("payloads",),
     "column_mismatch": ("columns",),
+    "block_border": ("columns",),
     "foreign_org": ("columns",),
     "unreadable": ("columns",),
     "seq_mismatch": ("columns", "links"),
@@ -86,6 +88,8 @@ CHECKS_OF_KIND: Final[dict[str, tuple[str, ...]]] = {
     "anchor_leaf_mismatch": ("anchors",),
     "timestamp_invalid": ("external_time",),
     "cosignature_invalid": ("witnesses",),
+    "index_missing": ("search_index",),
+    "index_wrong": ("search_index",),
 }
 
 
@@ -120,9 +124,11 @@ TRAIL_KINDS: Final = LogKinds(
     "forked",
     "rolled_back",
 )
+INDEX_KINDS: Final = ("index_missing", "index_wrong")
+"""The kinds of faults of the search index, which say nothing about the entries."""
 ANCHOR_KINDS: Final = LogKinds(*(f"anchor_{name}" for name in LogKinds._fields))
 NO_ENTRY: Final = -1
-"""The seq of a fault that concerns no entry: of the anchor log, or of the trail as a whole."""
+"""The seq of a fault that concerns no entry: of the anchor log, the index, or the whole trail."""
 
 LEAVES_UNCHECKED: Final[dict[str, tuple[str, ...]]] = {
     "leaf_malformed": ("signatures", "links", "payloads", "columns"),
@@ -180,6 +186,8 @@ class Checks(msgspec.Struct, frozen=True):
     """Whether each timestamp verifies over its anchor."""
     witnesses: Check = NOT_CHECKED
     """Whether each cosignature verifies, and the quorum of the policy cosigned."""
+    search_index: Check = NOT_CHECKED
+    """Whether the search index says what the entries say."""
 
 
 class Result(msgspec.Struct, frozen=True):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Final
 
+from ledger.blocks.block import cut
 from ledger.chain import StoredEntry
 from ledger.storage.database import Connection
 from ledger.storage.entries import months, writing
@@ -36,16 +38,27 @@ class RestoredMonths:
     """Writes entries into their months, as the owner of the table; methods raise asyncpg's errors.
 
     ``beside`` is a connection of its own: the lock that creating a month acquires lasts until
-    the transaction ends.
+    the transaction ends. The entries of a block that may continue wait for the next call.
     """
 
     def __init__(self, connection: Connection, beside: Connection) -> None:
         self._connection = connection
         self._beside = beside
         self._sealed: dict[str, bool] = {}
+        self._held: list[StoredEntry] = []
 
     async def add(self, entries: Sequence[StoredEntry], *, timeout: float) -> None:
         """Write entries into their months, which are created if they are missing."""
+        blocks = list(cut([*self._held, *entries]))
+        self._held = blocks.pop() if blocks else []
+        await self._write(list(chain.from_iterable(blocks)), timeout)
+
+    async def finish(self, *, timeout: float) -> None:
+        """Write the entries that wait."""
+        held, self._held = self._held, []
+        await self._write(held, timeout)
+
+    async def _write(self, entries: Sequence[StoredEntry], timeout: float) -> None:
         for month in sorted({entry.anchored_at.replace(day=1, hour=0) for entry in entries}):
             await self._open(month)
         await writing.add(self._connection, entries, timeout=timeout)

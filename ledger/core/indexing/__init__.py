@@ -1,0 +1,1 @@
+"""The search index: built behind the appends, compared with the entries, rebuilt."""

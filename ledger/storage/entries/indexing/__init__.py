@@ -1,0 +1,1 @@
+"""The rows of the search index (docs/format.md, "Search index"): built, looked up, compared."""

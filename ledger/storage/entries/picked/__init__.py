@@ -1,0 +1,1 @@
+"""Some entries of blocks, read from the parts of the columns that hold them."""
