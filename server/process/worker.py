@@ -10,10 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -62,39 +59,20 @@ def application(
 async def opened(open_services: Callable[[], Awaitable[Services]]) -> Services:
     """Return the services of this process. Raises DatabaseAway only once a signal ends the process."""
     away = Lasting("a worker waits for the database", "a worker starts", grace_s=GRACE_S)
-    with _signalled() as is_ending:
-        while True:
-            try:
-                return await open_services()
-            except DatabaseAway as error:
-                if is_ending():
-                    raise
-                away.failed(log.warning, str(error), early=log.info)
-                await asyncio.sleep(AGAIN_S)
+    while True:
+        try:
+            return await open_services()
+        except DatabaseAway as error:
+            if _is_ending():
+                raise
+            away.failed(log.warning, str(error), early=log.info)
+            await asyncio.sleep(AGAIN_S)
 
 
-@contextmanager
-def _signalled() -> Iterator[Callable[[], bool]]:
-    """Tell whether SIGTERM or SIGINT came, which uvicorn handles only after the start."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    came: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        then = before[number]
-        if callable(then):
-            then(number, frame)
-
-    before = {
-        int(number): signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _is_ending() -> bool:
+    """Return whether a signal ends the server of this process, which handles it after its start."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return isinstance(server, uvicorn.Server) and server.should_exit
 
 
 def worker() -> ShortRoutes:
