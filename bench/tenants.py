@@ -10,6 +10,8 @@ from typing import NamedTuple
 from bench.load import Target
 from bench.stage import MASTER_KEY, Scratch
 from ledger.core.sealing.sealer import new_org_key
+from ledger.sealing import row_key
+from ledger.storage.api_keys import API_KEYS
 from ledger.storage.database import Database
 from server.access.auth import Authenticator, NewKey
 
@@ -36,7 +38,7 @@ async def _create(scratch: Scratch, count: int, privacy: str) -> list[Tenant]:
     database = await Database.open(scratch.server_url, size=1)
     try:
         authenticator = Authenticator(database, MASTER_KEY)
-        now = datetime.now(UTC)
+        now, rows = datetime.now(UTC), row_key(MASTER_KEY)
         first = secrets.randbelow(2**30) + 1
         made: list[tuple[Tenant, NewKey]] = []
         for org_id in range(first, first + count):
@@ -64,10 +66,18 @@ async def _create(scratch: Scratch, count: int, privacy: str) -> list[Tenant]:
             await connection.copy_records_to_table(
                 "api_keys",
                 records=[
-                    (key.key_id, org.org_id, "bench", "member", key.secret_hash, now)
+                    (
+                        key.key_id,
+                        org.org_id,
+                        "bench",
+                        "member",
+                        key.secret_hash,
+                        now,
+                        API_KEYS.mac(rows, key.key_id, org.org_id, "member", key.secret_hash, None),
+                    )
                     for org, key in made
                 ],
-                columns=["id", "org_id", "name", "role", "secret_hash", "created_at"],
+                columns=["id", "org_id", "name", "role", "secret_hash", "created_at", "mac"],
             )
         return [org for org, _ in made]
     finally:

@@ -62,6 +62,11 @@ def index_key(master_key: bytes) -> bytes:
     return derive(master_key, "search-index")
 
 
+def row_key(master_key: bytes) -> bytes:
+    """Return the key that authenticates the rows by which the server decides."""
+    return derive(master_key, "rows")
+
+
 def org_data_key(org_key: bytes) -> bytes:
     """Return the data key for payloads of an org's events that name no subject."""
     return derive(org_key, "org-data")

@@ -56,6 +56,7 @@ CREATE TABLE api_keys (
     secret_hash bytea NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
     revoked_at  timestamptz,
+    mac         bytea NOT NULL,     -- see docs/format.md, "Rows that decide"
     CHECK ((role = 'platform') = (org_id IS NULL))
 );
 CREATE INDEX api_keys_org ON api_keys (org_id);
@@ -214,6 +215,8 @@ CREATE TABLE idempotency (
     count       integer NOT NULL,
     seqs        bigint[],
     anchored_at timestamptz NOT NULL,
+    first_hash  bytea NOT NULL,     -- of the entry at first_seq
+    mac         bytea NOT NULL,     -- see docs/format.md, "Rows that decide"
     PRIMARY KEY (org_id, key, day)
 ) PARTITION BY RANGE (day);
 

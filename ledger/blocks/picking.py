@@ -64,16 +64,18 @@ class Picked:
     """Some entries of a block, by their seqs in ascending order.
 
     The columns ``leaves`` and ``payloads`` of the block are not used: :attr:`leaves` and
-    :attr:`payloads` say which parts of them to read. Raises EntriesUnreadable.
+    :attr:`payloads` say which parts of them to read. ``ends`` is checked ``whole``, or as far as
+    the entries need it. Raises EntriesUnreadable.
     """
 
-    def __init__(self, block: Block, seqs: Sequence[int]) -> None:
+    def __init__(self, block: Block, seqs: Sequence[int], *, whole: bool = False) -> None:
         self.block = block
         self.seqs = seqs
         self._positions = [seq - block.first_seq for seq in seqs]
         following = [place + 1 for place in self._positions if place + 1 < block.entry_count]
         try:
-            self._layout = block.layout(sorted({*self._positions, *following}))
+            needed = None if whole else sorted({*self._positions, *following})
+            self._layout = block.layout(needed)
         except BlockDamaged as error:
             raise EntriesUnreadable(
                 UnreadableEntries(block.first_seq, block.last_seq, str(error))

@@ -380,13 +380,14 @@ class OrgPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """An API key's description."""
+    """An API key's description; if not ``authentic`` it was changed in the database, and is refused."""
 
     id: str
     name: str
     role: str
     created_at: Time
     revoked_at: Time | None = None
+    authentic: bool = True
 
 
 class CreatedApiKey(ApiKey, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Tenants, their API keys and their security events."""
+"""Tenants and their security events."""
 
 from __future__ import annotations
 
@@ -31,18 +31,6 @@ class OrgRecord(NamedTuple):
     keys_lost_below: int
 
 
-class ApiKeyRecord(NamedTuple):
-    """One API key; of its secret only a keyed hash is stored."""
-
-    id: str
-    org_id: int | None
-    name: str
-    role: str
-    secret_hash: bytes
-    created_at: datetime
-    revoked_at: datetime | None
-
-
 SELECT_ORG = """
 SELECT o.id, o.slug, o.name, o.privacy, o.wrapped_key, o.created_at, o.accepted_faults,
        coalesce(h.seq, -1), coalesce(h.entry_hash, ''),
@@ -66,15 +54,6 @@ FREEZE_ORG = """
 WITH found AS (UPDATE orgs SET found_faults = $3 WHERE id = $1)
 UPDATE heads SET frozen_at = now(), frozen_reason = $2
 WHERE org_id = $1 AND frozen_reason IS NULL"""
-
-SELECT_KEY = """
-SELECT id, org_id, name, role, secret_hash, created_at, revoked_at FROM api_keys"""
-INSERT_KEY = """
-INSERT INTO api_keys (id, org_id, name, role, secret_hash) VALUES ($1, $2, $3, $4, $5)"""
-REVOKE_KEY = """
-UPDATE api_keys SET revoked_at = now()
-WHERE id = $1 AND org_id IS NOT DISTINCT FROM $2 AND revoked_at IS NULL"""
-NOTIFY_KEY = "SELECT pg_notify('quire_keys', $1)"
 
 SELECT_EVENTS = """
 SELECT id, at, kind, detail FROM security_events WHERE org_id = $1 ORDER BY id DESC LIMIT 100"""
@@ -131,37 +110,6 @@ async def change_org(
         slug = await connection.fetchval(CHANGE_ORG, org_id, name, log_public)
         if slug is not None:
             await connection.execute(NOTIFY_ORG, slug)
-
-
-async def insert_key(
-    database: Database, key_id: str, org_id: int | None, name: str, role: str, secret_hash: bytes
-) -> None:
-    """Store a new API key."""
-    await database.execute(INSERT_KEY, key_id, org_id, name, role, secret_hash)
-
-
-async def key_by_id(database: Database, key_id: str) -> ApiKeyRecord | None:
-    """Return the API key with this id, revoked or not, or None."""
-    row = await database.fetchrow(f"{SELECT_KEY} WHERE id = $1", key_id)
-    return None if row is None else ApiKeyRecord(*row)
-
-
-async def list_keys(database: Database, org_id: int | None) -> list[ApiKeyRecord]:
-    """Return all API keys of an org (None: of the platform), oldest first."""
-    rows = await database.fetch(
-        f"{SELECT_KEY} WHERE org_id IS NOT DISTINCT FROM $1 ORDER BY created_at, id LIMIT 10000",
-        org_id,
-    )
-    return [ApiKeyRecord(*row) for row in rows]
-
-
-async def revoke_key(database: Database, key_id: str, org_id: int | None) -> bool:
-    """Revoke a key and notify every server; False if there is no such valid key."""
-    async with database.transaction() as connection:
-        if await connection.execute(REVOKE_KEY, key_id, org_id) != "UPDATE 1":
-            return False
-        await connection.execute(NOTIFY_KEY, key_id)
-    return True
 
 
 async def freeze_org(database: Database, org_id: int, reason: str, faults: str) -> None:

@@ -12,7 +12,8 @@ ADD: Final = f"{_INTO} VALUES ($1, $2, $3)"
 # There are few events: without an index on them, a scan is fast enough.
 ADD_ONCE: Final = f"""
 {_INTO} SELECT $1::bigint, $2::text, $3::text WHERE NOT EXISTS (
-    SELECT FROM security_events WHERE org_id = $1 AND kind = $2 AND detail = $3)"""
+    SELECT FROM security_events
+    WHERE org_id IS NOT DISTINCT FROM $1 AND kind = $2 AND detail = $3)"""
 
 
 async def add(to: Connection | Database, org_id: int | None, kind: str, detail: str) -> None:
@@ -20,8 +21,8 @@ async def add(to: Connection | Database, org_id: int | None, kind: str, detail: 
     await to.execute(ADD, org_id, kind, detail)
 
 
-async def add_once(database: Database, org_id: int, kind: str, detail: str) -> None:
-    """Store an event of an org unless the same one is stored."""
+async def add_once(database: Database, org_id: int | None, kind: str, detail: str) -> None:
+    """Store an event of an org, or of all (None), unless the same one is stored."""
     await database.execute(ADD_ONCE, org_id, kind, storable(detail))
 
 

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from ledger import sealing
+from ledger.core.forged_rows import ForgedRowReports
 from ledger.errors import ProblemType, QuireError
-from ledger.storage import orgs
+from ledger.storage.api_keys import ApiKeyRecord, ApiKeyTable
 from ledger.storage.database import Database
-from ledger.storage.orgs import ApiKeyRecord
 from server.access.rights import Right, Role
 
 TTL_S: Final = 30.0
@@ -82,7 +82,8 @@ class Authenticator:
     """Finds the principal of a token."""
 
     def __init__(self, database: Database, master_key: bytes) -> None:
-        self._database = database
+        self._forged = ForgedRowReports(database)
+        self.keys = ApiKeyTable(database, sealing.row_key(master_key))
         self._pepper = sealing.derive(master_key, "api-keys")
         self._cache: dict[str, tuple[Principal | None, float]] = {}
         self._forgotten = 0
@@ -126,7 +127,10 @@ class Authenticator:
         if match is None:
             return None  # without a query, and not cached: such texts are unbounded in number
         forgotten = self._forgotten
-        principal = self._check(await orgs.key_by_id(self._database, match[1]), match[2])
+        record = await self.keys.find(match[1])
+        principal = self._check(record, match[2])
+        if record is not None and not record.is_authentic:
+            await self._report(record)
         # A record read before a revocation must not be cached after it.
         if forgotten == self._forgotten:
             if len(self._cache) >= MAX_CACHED:
@@ -136,11 +140,19 @@ class Authenticator:
         return principal
 
     def _check(self, record: ApiKeyRecord | None, secret: str) -> Principal | None:
-        if record is None or record.revoked_at is not None:
+        if record is None or not record.is_valid:
             return None
         if not hmac.compare_digest(record.secret_hash, self._hash(secret)):
             return None
         return Principal(record.id, record.org_id, Role(record.role))
+
+    async def _report(self, record: ApiKeyRecord) -> None:
+        """Report a row that this server did not write; its key is refused like an unknown one."""
+        detail = (
+            f"the row of API key {record.id} was changed or made in the database: the key is "
+            "refused. Revoke it, and find out who can write to the database"
+        )
+        await self._forged.store(record.org_id, detail)
 
     def forget(self, key_id: str) -> None:
         """Drop a revoked key from the cache."""

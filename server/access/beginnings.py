@@ -32,15 +32,13 @@ async def begin(settings: Settings, secrets: ServerSecrets, database: Database) 
     Returns the state of this machine's platform key file.
     """
     authenticator = Authenticator(database, secrets.master_key)
-    platform_keys = await orgs.list_keys(database, None)
-    if not any(key.revoked_at is None for key in platform_keys):
-        key = await _file_key(settings.data_dir / PLATFORM_KEY, database, authenticator)
-        await orgs.insert_key(
-            database, key.key_id, None, "first start", "platform", key.secret_hash
-        )
+    platform_keys = await authenticator.keys.of_org(None)
+    if not any(key.is_valid for key in platform_keys):
+        key = await _file_key(settings.data_dir / PLATFORM_KEY, authenticator)
+        await authenticator.keys.add(key.key_id, None, "first start", "platform", key.secret_hash)
     if settings.embedded:
         await _demo(settings, secrets, database, authenticator)
-    return await state_of(settings.data_dir / PLATFORM_KEY, database, authenticator)
+    return await state_of(settings.data_dir / PLATFORM_KEY, authenticator)
 
 
 async def _demo(
@@ -53,13 +51,13 @@ async def _demo(
         except Conflict:
             return
     demo = await orgs.org_by_slug(database, DEMO_ORG)
-    if demo is None or await orgs.list_keys(database, demo.id):
+    if demo is None or await authenticator.keys.of_org(demo.id):
         return
-    key = await _file_key(settings.data_dir / DEMO_KEY, database, authenticator)
-    await orgs.insert_key(database, key.key_id, demo.id, "first start", "admin", key.secret_hash)
+    key = await _file_key(settings.data_dir / DEMO_KEY, authenticator)
+    await authenticator.keys.add(key.key_id, demo.id, "first start", "admin", key.secret_hash)
 
 
-async def _file_key(path: Path, database: Database, authenticator: Authenticator) -> NewKey:
+async def _file_key(path: Path, authenticator: Authenticator) -> NewKey:
     """Return the key in this file; make it and write the file if it does not exist."""
     written = read_private_file(path)
     if written is None:
@@ -68,7 +66,7 @@ async def _file_key(path: Path, database: Database, authenticator: Authenticator
         create_private_file(path, new.token.encode() + b"\n")
         return new
     key = authenticator.read_key(written.decode("ascii", "replace").strip())
-    if key is None or await orgs.key_by_id(database, key.key_id) is not None:
+    if key is None or await authenticator.keys.find(key.key_id) is not None:
         problem = "does not hold an API key" if key is None else "holds a key that was used before"
         away = shlex.quote(f"{path}.old")
         raise StartupRefused(

@@ -12,8 +12,6 @@ from typing import Final
 
 import structlog
 
-from ledger.storage import orgs
-from ledger.storage.database import Database
 from server.access.auth import Authenticator
 from server.keys.key_files import SecretsError, read_private_file
 
@@ -32,10 +30,10 @@ class KeyFile(Enum):
     FOREIGN = "does not hold a valid key of this database"
 
 
-async def state_of(path: Path, database: Database, authenticator: Authenticator) -> KeyFile:
+async def state_of(path: Path, authenticator: Authenticator) -> KeyFile:
     """Return the state of the file; log a problem with the command that replaces the key."""
     try:
-        state = await _state(path, database, authenticator)
+        state = await _state(path, authenticator)
         reason = f"{path} {state.value}"
     except SecretsError as error:
         state, reason = KeyFile.UNREADABLE, str(error)
@@ -50,12 +48,12 @@ async def state_of(path: Path, database: Database, authenticator: Authenticator)
     return state
 
 
-async def _state(path: Path, database: Database, authenticator: Authenticator) -> KeyFile:
+async def _state(path: Path, authenticator: Authenticator) -> KeyFile:
     content = read_private_file(path)
     if content is None:
         return KeyFile.MISSING
     key = authenticator.read_key(content.decode("ascii", "replace").strip())
-    record = None if key is None else await orgs.key_by_id(database, key.key_id)
-    if key is None or record is None or record.revoked_at is not None or record.org_id is not None:
+    record = None if key is None else await authenticator.keys.find(key.key_id)
+    if key is None or record is None or not record.is_valid or record.org_id is not None:
         return KeyFile.FOREIGN
     return KeyFile.VALID if record.secret_hash == key.secret_hash else KeyFile.FOREIGN

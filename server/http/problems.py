@@ -23,6 +23,7 @@ from ledger.errors import (
     QuireError,
 )
 from ledger.malformed import misfit
+from ledger.rows import RowNotAuthentic
 from server import metrics
 from server.access.auth import Forbidden, Unauthorized
 from server.http.contract import ADMITTED
@@ -189,6 +190,8 @@ def on_quire_error(request: Request[Any, Any, Any], error: QuireError) -> Respon
     if kind is None or kind.status == INTERNAL.status:
         org, _ = request.scope["state"].get(ADMITTED) or (None, None)
         _trouble.failed(type(error), log.error, str(error), org=org and org.slug, exc_info=error)
+        if isinstance(error, RowNotAuthentic):
+            request.app.state.services.forged_rows.found(org and org.id, str(error))
     if kind is not None:
         retry_after = getattr(error, "retry_after", None)
         return problem(

@@ -1,14 +1,24 @@
-"""One server process: the application of a worker, and how uvicorn runs it."""
+"""One server process: the application of a worker, and how uvicorn runs it.
+
+A worker is also started when another one died, at any moment of the database: one that gave up
+while the database restarts would end the whole server, as uvicorn takes it for one that can never
+start.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import gc
-from collections.abc import Sequence
+import signal
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+import structlog
 import uvicorn
 from litestar import Litestar
 
+from ledger.core.lasting import GRACE_S, Lasting
+from ledger.errors import DatabaseAway
 from server.app.application import create_app
 from server.app.features import FEATURES
 from server.feature import Feature
@@ -18,11 +28,13 @@ from server.keys.first_start import load_secrets
 from server.keys.keyring import LiveKeyring
 from server.process.context import ProcessContext
 from server.process.logs import configure
-from server.process.starting import opened
 from server.settings import Settings
 from server.trails.services import Services
 
+log = structlog.get_logger("quire")
+
 KEEP_ALIVE_S: Final = 75
+AGAIN_S: Final = 0.5
 
 
 def application(
@@ -42,6 +54,25 @@ def application(
         return services
 
     return create_app(settings, lambda: opened(open_services), features)
+
+
+async def opened(open_services: Callable[[], Awaitable[Services]]) -> Services:
+    """Return the services of this process. Raises DatabaseAway only once a signal ends the process."""
+    away = Lasting("a worker waits for the database", "a worker starts", grace_s=GRACE_S)
+    while True:
+        try:
+            return await open_services()
+        except DatabaseAway as error:
+            if _is_ending():
+                raise
+            away.failed(log.warning, str(error), early=log.info)
+            await asyncio.sleep(AGAIN_S)
+
+
+def _is_ending() -> bool:
+    """Return whether a signal ends the server of this process, which handles it after its start."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return isinstance(server, uvicorn.Server) and server.should_exit
 
 
 def worker() -> ShortRoutes:

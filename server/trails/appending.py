@@ -116,7 +116,7 @@ class Appender:
         Raises SigningLate if earlier entries of the org are unsigned for too long.
         """
         self._require_signed(org)
-        unique = self._unique(events)
+        unique = self._unique(org, events)
 
         def request(sealed: Drafted) -> AppendRequest:
             return AppendRequest(
@@ -130,7 +130,9 @@ class Appender:
 
         return await append_sealed(self._sequencer, self._sealer, org, events, request)
 
-    def request_key(self, key: str | None, body: bytes, content_type: str) -> KeyDigest | None:
+    def request_key(
+        self, org: OrgFacts, key: str | None, body: bytes, content_type: str
+    ) -> KeyDigest | None:
         """Return keyed digests of an Idempotency-Key header and of its request's body."""
         if key is None:
             return None
@@ -139,20 +141,22 @@ class Appender:
                 f"the Idempotency-Key must be 1 to {MAX_KEY_CHARS} printable ASCII characters"
             )
         return KeyDigest(
-            self._digest(_REQUEST + key.encode()),
-            self._digest(content_type.encode() + b"\x00" + body),
+            self._digest(org, _REQUEST + key.encode()),
+            self._digest(org, content_type.encode() + b"\x00" + body),
         )
 
-    def _unique(self, events: list[Event]) -> dict[int, KeyDigest]:
+    def _unique(self, org: OrgFacts, events: list[Event]) -> dict[int, KeyDigest]:
         return {
             index: KeyDigest(
-                self._digest(_EVENT + event.fields.unique_key.encode()),
-                self._digest(event.payload),
+                self._digest(org, _EVENT + event.fields.unique_key.encode()),
+                self._digest(org, event.payload),
             )
             for index, event in enumerate(events)
             if event.fields.unique_key is not None
         }
 
-    def _digest(self, data: bytes) -> bytes:
-        # Keyed, so that a stored digest reveals nothing about an erased payload.
-        return blake3(data, key=self._digest_key).digest(length=_DIGEST_BYTES)
+    def _digest(self, org: OrgFacts, data: bytes) -> bytes:
+        # Keyed, so that a stored digest reveals nothing about an erased payload; with the org, so
+        # that it does not show that two orgs sent the same.
+        named = org.slug.encode() + b"\x00" + data
+        return blake3(named, key=self._digest_key).digest(length=_DIGEST_BYTES)

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from ledger.core.bundling import BundleBuilder
+from ledger.core.forged_rows import ForgedRowReports
 from ledger.core.lasting import Lasting
 from ledger.core.proving import Prover
 from ledger.core.reading.index_reports import IndexReports
@@ -23,7 +24,7 @@ from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.extent import SigningLimits
 from ledger.errors import ClockUnsteady
 from ledger.keys import SigningKeyring
-from ledger.sealing import index_key
+from ledger.sealing import index_key, row_key
 from ledger.storage import migrate, partitions
 from ledger.storage.database import Database
 from ledger.storage.verifications import VerificationTable
@@ -78,6 +79,7 @@ class Services:
         self.sequencer = Sequencer(
             database,
             keyring,
+            row_key(secrets.master_key),
             limits=SequencerLimits(org_events=settings.queue_events),
             clock=clock.wall,
             observe=self._observe,
@@ -91,6 +93,7 @@ class Services:
             IntakeLimits(settings.max_events, settings.max_payload_bytes),
             self.lateness.require_signed,
         )
+        self.forged_rows = ForgedRowReports(database)
         self.authenticator = Authenticator(database, secrets.master_key)
         self.directory = Directory(database, secrets.master_key)
         self.guard = TrailGuard(database, self.sequencer, self.sealer)

@@ -96,6 +96,7 @@ def test_a_key_is_shown_once_and_listed_without_its_secret(shared_server: Server
         "role": "member",
         "created_at": new["created_at"],
         "revoked_at": None,
+        "authentic": True,
     }
     me = server.request("GET", "/v1/whoami", key=new["key"]).json()
     assert me == {"key_id": new["id"], "role": "member", "org": org}

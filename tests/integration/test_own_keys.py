@@ -265,6 +265,7 @@ def test_the_rows_that_identify_the_keys_are_kept(database: Database, data_dir: 
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
+import ledger.storage.api_keys
 import server.access.beginnings, server.keys.first_start, server.keys.own_keys, server.process.serve
 from server.settings import Settings
 
@@ -284,7 +285,7 @@ counted(server.keys.first_start, "create_private_file")
 counted(server.keys.own_keys, "add_checks")
 counted(server.process.serve, "begin")
 counted(server.access.beginnings, "create_private_file")
-counted(server.access.beginnings.orgs, "insert_key")
+counted(ledger.storage.api_keys.ApiKeyTable, "add")
 counted(server.access.beginnings.orgs, "insert_org")
 settings = Settings.from_env({}, {"data_dir": Path(sys.argv[2])})
 asyncio.run(server.process.serve.prepare(settings, sys.argv[3]))

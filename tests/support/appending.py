@@ -19,6 +19,7 @@ from ledger.core.sealing.sealer import new_org_key
 from ledger.core.sequencer import Appended, AppendRequest, BatchReport, Sequencer, SequencerLimits
 from ledger.entry import from_datetime
 from ledger.keys import SigningKeyring
+from ledger.sealing import row_key
 from ledger.storage import orgs, partitions
 from ledger.storage.database import Database
 from tests.support import blocks, clusters
@@ -74,6 +75,7 @@ async def process(
     sequencer = Sequencer(
         database,
         lambda _: keyring,
+        row_key(MASTER_KEY),
         limits=limits,
         clock=clock,
         observe=observe or reports.append,

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -153,6 +154,22 @@ def test_workers_that_start_while_the_database_is_away_wait(
         own_cluster.start()
         with Load(server.url, slug, key, bare=0).running() as load:
             load.wait_for(ENTRIES)
+    assert server.terminate() == 0
+
+
+@pytest.mark.parametrize("seconds", [0.7, 1.5, 2.5, 3.5, 4.5])
+def test_a_server_whose_workers_start_meanwhile_ends(
+    own_cluster: OwnCluster, data_dir: Path, seconds: float
+) -> None:
+    server = eager_process(data_dir.with_name(f"{data_dir.name}-server"), own_cluster.server_url, 2)
+    server.start()
+    until(lambda: len(server.workers()) == 2)
+    own_cluster.stop()
+    dead = server.workers()
+    for worker in dead:
+        os.kill(worker, signal.SIGKILL)
+    until(lambda: len(set(server.workers()) - set(dead)) == 2)
+    time.sleep(seconds)  # while they import what they need, or already wait
     assert server.terminate() == 0
 
 

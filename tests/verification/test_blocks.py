@@ -140,12 +140,15 @@ def test_a_flipped_bit_of_a_frame_stored_as_it_is_is_located_to_the_entry() -> N
 
 @pytest.mark.parametrize("column", ["leaves", "payloads"])
 def test_an_unreadable_frame_names_its_range_and_all_else_is_read(column: str) -> None:
-    block = BLOCKS[1]
+    payloads = [b'{"amount":%d,"currency":"EUR"}' % number * 3 for number in range(COUNT)]
+    made = blocks(extend(ORG_ID, ORG, EMPTY_HEAD, [*map(draft, payloads)], NOW_US, KEY)[0])
+    block = made[1]
     layout = block.layout()
     frames = layout.record_frames if column == "leaves" else layout.payload_frames
     frame = frames[3]
-    data = getattr(block, column)
-    made = changed(1, **{column: flipped(data, 8 * (frame.start + frame.size) - 1)})
+    assert frame.size < frame.raw_size, "a raw frame can always be read"
+    data = flipped(getattr(block, column), 8 * (frame.start + frame.size) - 1)
+    made[1] = block._replace(**{column: data})  # type: ignore[arg-type]
     if column == "leaves":  # and the payloads of other entries
         made[1] = made[1]._replace(payloads=block.payloads[:-1])
     result = scan_blocks(made, WHOLE)

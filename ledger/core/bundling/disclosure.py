@@ -72,7 +72,8 @@ class Discloser:
         }
         refs = sorted(ref for ref in seals | named if ref and ref.startswith(sealing.REF_PREFIX))
         rows = await subjects.by_refs(self._database, self._org.id, refs) if refs else []
-        people = open_people(self._keys, (row for row in rows if row.ref in opened | named))
+        wanted = (row for row in rows if row.ref in opened | named)
+        people = open_people(self._keys, self._org, wanted)
         self.names |= {ref: people[ref].name for ref in named & people.keys()}
         return SubjectLookup(
             Opener(self._org, self._keys, people),

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from ledger import sealing
 from ledger.core.org import OrgFacts
-from ledger.core.sealing.sealer import OrgKeys, Sealer
-from ledger.errors import KeyNotRestored
+from ledger.core.sealing.sealer import OrgKeys, Sealer, subject_key
+from ledger.errors import KeyNotRestored, SealingError
+from ledger.rows import RowNotAuthentic
 from ledger.storage import subjects
 from ledger.storage.database import Database
 from ledger.storage.subjects import SubjectRecord
@@ -79,14 +80,25 @@ class Opener:
         return key
 
 
-def open_people(keys: OrgKeys, rows: Iterable[SubjectRecord]) -> dict[str, Opened]:
-    """The persons of these rows, by ref. Raises SealingError with a wrong master key."""
-    people = {}
-    for row in rows:
-        key = sealing.unwrap_key(keys.org_key, row.wrapped_key, f"subject:{row.ref}")
+def open_people(keys: OrgKeys, org: OrgFacts, rows: Iterable[SubjectRecord]) -> dict[str, Opened]:
+    """The persons of these rows, by ref. Raises RowNotAuthentic."""
+    return {row.ref: _opened(keys, org, row) for row in rows}
+
+
+def _opened(keys: OrgKeys, org: OrgFacts, row: SubjectRecord) -> Opened:
+    key = subject_key(keys, org, row)
+    try:
         name = sealing.unwrap_key(key, row.name, f"name:{row.ref}").decode()
-        people[row.ref] = Opened(name, key)
-    return people
+    except SealingError:
+        raise RowNotAuthentic(
+            f"the name in the row of table subjects with ref {row.ref} of org {org.slug} was "
+            "changed in the database"
+        ) from None
+    if keys.lookup(name) != row.lookup:
+        raise RowNotAuthentic(
+            f"the row of table subjects with ref {row.ref} of org {org.slug} is another person's"
+        )
+    return Opened(name, key)
 
 
 async def opener(
@@ -96,10 +108,11 @@ async def opener(
     keys = sealer.keys(org)
     distinct = {ref for ref in refs if ref is not None and ref.startswith(sealing.REF_PREFIX)}
     rows = await subjects.by_refs(database, org.id, sorted(distinct)) if distinct else []
-    return Opener(org, keys, open_people(keys, rows))
+    return Opener(org, keys, open_people(keys, org, rows))
 
 
 async def ref_of(database: Database, sealer: Sealer, org: OrgFacts, name: str) -> str | None:
     """The ref of a person in a sealing org, or None."""
-    _, rows = await subjects.find(database, org.id, [sealer.keys(org).lookup(name)])
-    return rows[0].ref if rows else None
+    keys = sealer.keys(org)
+    _, rows = await subjects.find(database, org.id, [keys.lookup(name)])
+    return next(iter(open_people(keys, org, rows)), None)

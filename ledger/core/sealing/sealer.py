@@ -18,8 +18,9 @@ from ledger import sealing
 from ledger.chain import Draft
 from ledger.core.org import OrgFacts
 from ledger.entry import payload_digest, search_tag
-from ledger.errors import DatabaseUnavailable
+from ledger.errors import DatabaseUnavailable, SealingError
 from ledger.event import Event
+from ledger.rows import RowNotAuthentic
 from ledger.storage import subjects
 from ledger.storage.database import Database
 from ledger.storage.subjects import SubjectRecord
@@ -160,21 +161,34 @@ class Sealer:
 
 def _new_subject(keys: OrgKeys, lookup: bytes, name: str) -> SubjectRecord:
     ref = sealing.REF_PREFIX + urlsafe_b64encode(os.urandom(REF_BYTES)).rstrip(b"=").decode()
-    subject_key = os.urandom(sealing.KEY_BYTES)
+    new_key = os.urandom(sealing.KEY_BYTES)
+    purpose = _purpose(ref, lookup)
     return SubjectRecord(
         lookup,
         ref,
-        sealing.wrap_key(
-            keys.org_key, os.urandom(sealing.NONCE_BYTES), subject_key, f"subject:{ref}"
-        ),
-        sealing.wrap_key(
-            subject_key, os.urandom(sealing.NONCE_BYTES), name.encode(), f"name:{ref}"
-        ),
+        sealing.wrap_key(keys.org_key, os.urandom(sealing.NONCE_BYTES), new_key, purpose),
+        sealing.wrap_key(new_key, os.urandom(sealing.NONCE_BYTES), name.encode(), f"name:{ref}"),
     )
 
 
+def _purpose(ref: str, lookup: bytes) -> str:
+    """Return what a subject's key is wrapped for: no row's key serves another ref or person."""
+    return f"subject:{ref}:{lookup.hex()}"
+
+
+def subject_key(keys: OrgKeys, org: OrgFacts, row: SubjectRecord) -> bytes:
+    """Return the key of a person's row. Raises RowNotAuthentic for one of another ref or person."""
+    try:
+        return sealing.unwrap_key(keys.org_key, row.wrapped_key, _purpose(row.ref, row.lookup))
+    except SealingError:  # the org's own key was unwrapped, so the master key is right
+        raise RowNotAuthentic(
+            f"the row of table subjects with ref {row.ref} of org {org.slug} was changed or made "
+            "in the database. Nothing was written, opened or erased; run a full verification"
+        ) from None
+
+
 def _subject(keys: OrgKeys, org: OrgFacts, row: SubjectRecord) -> Subject:
-    key = sealing.unwrap_key(keys.org_key, row.wrapped_key, f"subject:{row.ref}")
+    key = subject_key(keys, org, row)
     return Subject(
         row.ref,
         search_tag(row.ref),

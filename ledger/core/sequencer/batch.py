@@ -6,7 +6,7 @@ previous run wrote nothing: recovery runs the same code as the live path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from ledger.errors import OrgFrozen
 from ledger.keys import SigningKeyring
 from ledger.storage import idempotency
 from ledger.storage.entries.heads import LockedHead
+from ledger.storage.idempotency import KeyUse
 from ledger.storage.trail import AppendTransaction, HeadMove
 
 Refusal = tuple[AppendRequest, Exception]
@@ -67,8 +68,10 @@ class Batch:
         heads: SeenHeads,
         keyring: Callable[[bool], SigningKeyring],
         clock: Callable[[], int],
+        row_key: bytes,
     ) -> None:
         self.turns = turns
+        self._row_key = row_key
         self._heads = heads
         self._keyring = keyring
         self._clock = clock
@@ -95,7 +98,7 @@ class Batch:
                 if row.head != self._heads.get(org_id, row.thawed_us)
             ]
         )
-        uses = await earlier_uses(transaction, self._digests())
+        uses = await earlier_uses(transaction, self._digests(), self._row_key)
         extensions = []
         for turn in self.turns:
             row = locked.get(turn.lane.org_id)
@@ -114,7 +117,10 @@ class Batch:
             extensions.append(LaneExtension(turn.lane, head, thawed_us, placed))
         await self._write(transaction, extensions, uses, outcome)
         if uses.new:
-            await idempotency.record(transaction, to_datetime(self.now_us).date(), uses.new)
+            made = {extension.lane.org_id: extension for extension in extensions}
+            new = [use._replace(first_hash=_first_hash(use, made, uses)) for use in uses.new]
+            day = to_datetime(self.now_us).date()
+            await idempotency.record(transaction, day, new, self._row_key)
         return outcome
 
     def _digests(self) -> set[tuple[int, KeyDigest]]:
@@ -196,6 +202,17 @@ class Batch:
             outcome.late += late
         if outcome.moves:
             await transaction.move_heads(outcome.moves)
+
+
+def _first_hash(use: KeyUse, made: Mapping[int, LaneExtension], uses: KeyUses) -> bytes:
+    """The hash of the first entry of an answer; b"" if it was written earlier and is not read."""
+    extension = made[use.org_id]
+    number = use.first_seq - extension.head.seq - 1
+    if number >= 0:
+        return extension.entries[number].entry_hash
+    written = uses.written.get(use.org_id)
+    entry = None if written is None else written.entries.get(use.first_seq)
+    return b"" if entry is None else entry.entry_hash
 
 
 async def _placeable(

@@ -12,6 +12,7 @@ from typing import Final
 from ledger.chain import ChainHead, Draft, StoredEntry
 from ledger.core.sequencer.request import AnswerLost, Appended, AppendRequest, KeyDigest
 from ledger.errors import AppendRefused, IdempotencyMismatch
+from ledger.rows import RowNotAuthentic
 from ledger.storage import idempotency
 from ledger.storage.entries.picked.receipts import Written, WrittenEntry
 from ledger.storage.idempotency import KeyUse
@@ -38,10 +39,17 @@ class KeyUses:
         """The earlier use of a key with this body, or None.
 
         Raises IdempotencyMismatch if the body differs, AnswerLost if an entry of
-        the first answer is no longer in the trail.
+        the first answer is no longer in the trail, RowNotAuthentic for a row that this server did
+        not write.
         """
         stored = self._stored.get((org_id, digest.key))
         use = stored or self._added.get((org_id, digest.key))
+        if use is not None and not use.is_authentic:
+            raise RowNotAuthentic(
+                f"the stored answer to this idempotency key, from entry {use.first_seq} on, was "
+                "changed or made in the database: nothing was written. Run a full verification, "
+                "find out whether the event is in the trail, and send it under another key"
+            )
         if use is not None and use.body != digest.body:
             raise IdempotencyMismatch(
                 "this idempotency key was used before with another body; use a new key for a new "
@@ -53,6 +61,9 @@ class KeyUses:
 
     def _is_lost(self, use: KeyUse) -> bool:
         written = self.written[use.org_id]
+        first = written.entries.get(use.first_seq)
+        if first is not None and use.first_hash not in (b"", first.entry_hash):
+            return True
         return any(
             seq not in written.entries and seq not in written.unread for seq in use.all_seqs()
         )
@@ -64,7 +75,7 @@ class KeyUses:
 
 
 async def earlier_uses(
-    transaction: AppendTransaction, digests: Collection[tuple[int, KeyDigest]]
+    transaction: AppendTransaction, digests: Collection[tuple[int, KeyDigest]], row_key: bytes
 ) -> KeyUses:
     """The earlier uses of these keys of orgs, and the entries of their first answers.
 
@@ -72,10 +83,10 @@ async def earlier_uses(
     than the requests have events.
     """
     keys = sorted({(org_id, digest.key) for org_id, digest in digests})
-    found = await idempotency.find(transaction, keys)
+    found = await idempotency.find(transaction, keys, row_key)
     of_orgs: dict[int, list[KeyUse]] = {}
     for use in found.values():
-        if (use.org_id, KeyDigest(use.key, use.body)) in digests:
+        if use.is_authentic and (use.org_id, KeyDigest(use.key, use.body)) in digests:
             of_orgs.setdefault(use.org_id, []).append(use)
     written: dict[int, Written] = {}
     budget = READ_LOCKED_BYTES

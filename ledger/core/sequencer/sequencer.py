@@ -61,7 +61,7 @@ class Sequencer:
     """Takes append requests and makes each durable once, in order.
 
     ``keyring(refresh)`` returns the signing keys, read again when ``refresh`` is
-    True. ``clock`` raises ClockUnsteady while its time can't be trusted: nothing is
+    True; ``row_key`` authenticates the rows of idempotency keys. ``clock`` raises ClockUnsteady while its time can't be trusted: nothing is
     written then. ``observe`` is called after each commit, ``on_mishap`` for each exception that
     would have ended a committer. Call start, then append as often as needed, then close.
     """
@@ -70,6 +70,7 @@ class Sequencer:
         self,
         database: Database,
         keyring: Callable[[bool], SigningKeyring],
+        row_key: bytes,
         *,
         limits: SequencerLimits | None = None,
         clock: Callable[[], int] = system_clock_us,
@@ -78,6 +79,7 @@ class Sequencer:
     ) -> None:
         self._database = database
         self._keyring = keyring
+        self._row_key = row_key
         self._clock = clock
         self._limits = limits or SequencerLimits()
         self._observe = observe
@@ -192,7 +194,7 @@ class Sequencer:
             self._release(turns)
 
     async def _commit(self, turns: list[LaneBatch]) -> None:
-        batch = Batch(turns, self._heads, self._keyring, self._clock)
+        batch = Batch(turns, self._heads, self._keyring, self._clock, self._row_key)
         self._in_flight.add(batch)
         started = time.perf_counter()
         try:

@@ -17,9 +17,9 @@ from ledger.chain import ChainHead, StoredEntry
 from ledger.entry import HASH_BYTES, MAX_SEQ, from_datetime, to_datetime
 from ledger.storage.database import Connection, Database
 from ledger.storage.entries.blocks import entries_of, key_columns, pages
-from ledger.storage.entries.marks import BlockTail
 from ledger.storage.entries.picked import parts
 from ledger.storage.entries.picked.parts import NOTHING
+from ledger.storage.entries.writing.marks import BlockTail
 
 # A time that Python's datetime can't hold was not written by Quire.
 HEAD: Final = """
@@ -139,7 +139,7 @@ def _with_entry(locked: LockedHead, values: BlockTail) -> LockedHead:
     block = Block._make((*values[:8], b"", b""))
     tail, beside = Part(values.leaves_at, values.leaves), Part(values.payloads_at, values.payloads)
     try:
-        picked = Picked(block, [block.last_seq])
+        picked = Picked(block, [block.last_seq], whole=True)
         if (tail.end, beside.end) != (picked.leaves.end, picked.payloads.end):
             return locked._replace(damage="can't be read: its block does not end with its frames")
         if picked.raw_payload_bytes > FRAME_BYTES:

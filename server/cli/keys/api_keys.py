@@ -1,6 +1,6 @@
 """`quire keys create | list | revoke`: the API keys of an org."""
 
-from typing import get_args
+from typing import Final, get_args
 
 import click
 
@@ -36,6 +36,9 @@ def create(connection: Connection, org: str, name: str, role: Role, as_json: boo
         return
     output.print_message(f"Key {key.id} of {org} ({key.role}). It is not shown again:")
     click.echo(key.key)
+
+
+FORGED: Final = "refused: changed in the database"
 
 
 @click.command("list")
@@ -77,4 +80,5 @@ def revoke(connection: Connection, org: str, key_id: str) -> None:
 
 
 def _row(key: ApiKey) -> tuple[str, ...]:
-    return key.id, key.name, key.role, moment(key.created_at), moment(key.revoked_at)
+    revoked = moment(key.revoked_at) if key.authentic else FORGED
+    return key.id, key.name, key.role, moment(key.created_at), revoked

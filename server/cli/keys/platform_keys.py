@@ -10,9 +10,10 @@ from typing import NamedTuple, TypeVar
 
 import click
 
-from ledger.storage import orgs, security_events
+from ledger import sealing
+from ledger.storage import security_events
+from ledger.storage.api_keys import ApiKeyRecord, ApiKeyTable
 from ledger.storage.database import Database
-from ledger.storage.orgs import ApiKeyRecord
 from server.access.auth import Authenticator
 from server.access.platform_keys import PLATFORM_KEY
 from server.cli.base import output
@@ -20,6 +21,7 @@ from server.cli.base.private_file import locked_directory, replace_private_file
 from server.cli.base.root import CommandFailure
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count, moment
+from server.cli.keys.api_keys import FORGED
 from server.keys.first_start import load_master_key
 from server.process.own_database import own_database
 from server.settings import Settings
@@ -52,14 +54,16 @@ def platform() -> None:
 @output.json_option
 def list_keys(data_dir: Path | None, as_json: bool) -> None:
     """List the platform's API keys, including revoked ones."""
-    found = _in_database(_settings(data_dir), lambda database: orgs.list_keys(database, None))
+    settings = _settings(data_dir)
+    master_key = load_master_key(settings)
+    found = _in_database(settings, lambda database: _keys(database, master_key).of_org(None))
     if as_json:
         for key in found:
             output.print_json(_document(key))
         return
     columns = [output.TableColumn("Key", keep=True), output.TableColumn("Name")]
     columns += [output.TableColumn("Created", keep=True), output.TableColumn("Revoked", keep=True)]
-    rows = [(key.id, key.name, moment(key.created_at), moment(key.revoked_at)) for key in found]
+    rows = [(key.id, key.name, moment(key.created_at), _revoked(key)) for key in found]
     output.print_table(columns, rows)
 
 
@@ -93,7 +97,9 @@ def rotate(keep: bool, data_dir: Path | None, as_json: bool) -> None:
 @_data_dir
 def revoke(key_id: str, data_dir: Path | None) -> None:
     """Revoke a platform key, at once and permanently; the last one can only be rotated."""
-    _in_database(_settings(data_dir), lambda database: _revoke(key_id, database))
+    settings = _settings(data_dir)
+    master_key = load_master_key(settings)
+    _in_database(settings, lambda database: _revoke(key_id, database, master_key))
     output.print_message(f"Platform key {key_id} is revoked.")
 
 
@@ -102,19 +108,22 @@ async def _rotate(path: Path, database: Database, master_key: bytes, keep: bool)
 
     A crash in between leaves the older keys valid; the next rotation revokes them.
     """
-    older = [] if keep else await _valid_ids(database)
-    new = Authenticator(database, master_key).new_key()
-    await orgs.insert_key(database, new.key_id, None, "rotation", "platform", new.secret_hash)
+    authenticator = Authenticator(database, master_key)
+    keys = authenticator.keys
+    older = [] if keep else await _valid_ids(keys)
+    new = authenticator.new_key()
+    await keys.add(new.key_id, None, "rotation", "platform", new.secret_hash)
     replace_private_file(path, new.token.encode() + b"\n")
     for key_id in older:
-        await orgs.revoke_key(database, key_id, None)
+        await keys.revoke(key_id, None)
     detail = f"{new.key_id} was made; revoked: {', '.join(older) or 'none'}"
     await security_events.add(database, None, "platform_key_rotated", detail)
     return RotatedKey(new.key_id, str(path), older)
 
 
-async def _revoke(key_id: str, database: Database) -> None:
-    valid = await _valid_ids(database)
+async def _revoke(key_id: str, database: Database, master_key: bytes) -> None:
+    keys = _keys(database, master_key)
+    valid = await _valid_ids(keys)
     if key_id not in valid:
         raise CommandFailure(
             f"No valid platform key has the id {key_id}. List them with: quire keys platform list"
@@ -123,13 +132,16 @@ async def _revoke(key_id: str, database: Database) -> None:
         raise CommandFailure(
             f"{key_id} is the last valid platform key. Replace it with: quire keys platform rotate"
         )
-    await orgs.revoke_key(database, key_id, None)
+    await keys.revoke(key_id, None)
     await security_events.add(database, None, "platform_key_revoked", key_id)
 
 
-async def _valid_ids(database: Database) -> list[str]:
-    found = await orgs.list_keys(database, None)
-    return [key.id for key in found if key.revoked_at is None]
+async def _valid_ids(keys: ApiKeyTable) -> list[str]:
+    return [key.id for key in await keys.of_org(None) if key.is_valid]
+
+
+def _keys(database: Database, master_key: bytes) -> ApiKeyTable:
+    return ApiKeyTable(database, sealing.row_key(master_key))
 
 
 def _settings(data_dir: Path | None) -> Settings:
@@ -148,10 +160,15 @@ def _in_database(settings: Settings, work: Callable[[Database], Awaitable[R]]) -
         return asyncio.run(run(urls.server))
 
 
+def _revoked(key: ApiKeyRecord) -> str:
+    return moment(key.revoked_at) if key.is_authentic else FORGED
+
+
 def _document(key: ApiKeyRecord) -> dict[str, object]:
     return {
         "id": key.id,
         "name": key.name,
         "created_at": key.created_at,
         "revoked_at": key.revoked_at,
+        "authentic": key.is_authentic,
     }

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from ledger.entry import rfc3339
 from ledger.shapes import TIME_EXAMPLE, SlugText, TimeText, shape
-from ledger.storage.orgs import ApiKeyRecord
+from ledger.storage.api_keys import ApiKeyRecord
 from server.access.rights import Role
 
 KeyName = Annotated[str, Meta(min_length=1, max_length=200, examples=["billing service"])]
@@ -53,7 +53,9 @@ class KeyBody(Struct):
     created_at: TimeText
     """When the key was made."""
     revoked_at: Annotated[TimeText | None, Meta(examples=[None, TIME_EXAMPLE])]
-    """When the key was revoked; null: it is valid."""
+    """When the key was revoked; null: it was not."""
+    authentic: Annotated[bool, Meta(examples=[True])]
+    """Whether this server wrote what the database says of the key; if not, the key is refused."""
 
 
 class NewKeyBody(Struct):
@@ -100,7 +102,14 @@ class WhoAmI(Struct):
 def key_body(key: ApiKeyRecord) -> KeyBody:
     """Return a key as the API shows it."""
     revoked = None if key.revoked_at is None else rfc3339(key.revoked_at)
-    return KeyBody(key.id, key.name, cast("OrgRole", key.role), rfc3339(key.created_at), revoked)
+    return KeyBody(
+        key.id,
+        key.name,
+        cast("OrgRole", key.role),
+        rfc3339(key.created_at),
+        revoked,
+        key.is_authentic,
+    )
 
 
 def new_key_body(key: ApiKeyRecord, token: str) -> NewKeyBody:

@@ -152,7 +152,7 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
             else:
                 events, single = appender.parse(body, content_type)
     appended = await appender.append(
-        tenant, events, idempotency=appender.request_key(key, body, content_type)
+        tenant, events, idempotency=appender.request_key(tenant, key, body, content_type)
     )
     headers = _REPLAYED if appended.replayed else ()
     found = await signed(request, tenant, appended) if wait else None

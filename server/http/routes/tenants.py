@@ -175,15 +175,9 @@ async def create_key(request: HttpRequest, org: OrgSlug) -> NewKeyBody:
     data: CreateKey = await json_body(request)
     services = services_of(request)
     new = services.authenticator.new_key()
-    await orgs.insert_key(
-        services.database,
-        new.key_id,
-        tenant.id,
-        _clean("name", data.name),
-        data.role,
-        new.secret_hash,
-    )
-    record = await orgs.key_by_id(services.database, new.key_id)
+    keys = services.authenticator.keys
+    await keys.add(new.key_id, tenant.id, _clean("name", data.name), data.role, new.secret_hash)
+    record = await keys.find(new.key_id)
     assert record is not None
     return new_key_body(record, new.token)
 
@@ -192,7 +186,7 @@ async def create_key(request: HttpRequest, org: OrgSlug) -> NewKeyBody:
 async def list_keys(request: HttpRequest, org: OrgSlug) -> KeyList:
     """List the API keys of an org, including revoked ones."""
     tenant, _ = org_of(request, org)
-    records = await orgs.list_keys(services_of(request).database, tenant.id)
+    records = await services_of(request).authenticator.keys.of_org(tenant.id)
     return KeyList([key_body(record) for record in records])
 
 
@@ -210,7 +204,8 @@ async def revoke_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> None:
     """Revoke an API key, on every server at once."""
     tenant, _ = org_of(request, org)
     services = services_of(request)
-    known = not has_control(key_id) and await orgs.revoke_key(services.database, key_id, tenant.id)
+    keys = services.authenticator.keys
+    known = not has_control(key_id) and await keys.revoke(key_id, tenant.id)
     if not known:
         raise NotFound("this org has no valid key with this id")
     services.authenticator.forget(key_id)

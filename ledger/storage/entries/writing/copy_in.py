@@ -12,7 +12,7 @@ from ledger.blocks.layout import FRAME_BYTES
 from ledger.chain import StoredEntry
 from ledger.entry import HASH_BYTES, from_datetime
 from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER, PG_EPOCH_US
-from ledger.storage.entries.marks import BlockTail
+from ledger.storage.entries.writing.marks import BlockTail
 
 _HEADER: Final = COPY_SIGNATURE + bytes(8)  # no flags, no extension
 _FIXED: Final = struct.Struct(">hiqiqiqiqi32siq")  # up to raw_bytes

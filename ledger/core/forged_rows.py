@@ -1,0 +1,35 @@
+"""Reports of rows that decide and were not written by a server, as security events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from ledger.errors import StorageError
+from ledger.storage import security_events
+from ledger.storage.database import Database
+
+NOT_AUTHENTIC: Final = "row_not_authentic"
+_log = logging.getLogger(__name__)
+
+
+class ForgedRowReports:
+    """Stores one security event for each row that was found."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._storing: set[asyncio.Task[None]] = set()
+
+    def found(self, org_id: int | None, what: str) -> None:
+        """Store an event of an org, or of the platform, soon: no caller waits for it."""
+        storing = asyncio.create_task(self.store(org_id, what))
+        self._storing.add(storing)
+        storing.add_done_callback(self._storing.discard)
+
+    async def store(self, org_id: int | None, what: str) -> None:
+        """Store an event unless the same one is stored; while the database is away, only log it."""
+        try:
+            await security_events.add_once(self._database, org_id, NOT_AUTHENTIC, what)
+        except StorageError as error:
+            _log.error("a security event could not be stored (%s): %s", error, what)
