@@ -19,13 +19,14 @@ class ForgedRowReports:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._storing: set[asyncio.Task[None]] = set()
+        self._storing: dict[tuple[int | None, str], asyncio.Task[None]] = {}
 
     def found(self, org_id: int | None, what: str) -> None:
         """Store an event of an org, or of the platform, soon: no caller waits for it."""
-        storing = asyncio.create_task(self.store(org_id, what))
-        self._storing.add(storing)
-        storing.add_done_callback(self._storing.discard)
+        event = org_id, what
+        if event not in self._storing:  # many requests may meet the same row at once
+            storing = self._storing[event] = asyncio.create_task(self.store(org_id, what))
+            storing.add_done_callback(lambda _: self._storing.pop(event))
 
     async def store(self, org_id: int | None, what: str) -> None:
         """Store an event unless the same one is stored; while the database is away, only log it."""

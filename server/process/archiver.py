@@ -30,11 +30,10 @@ from ledger.storage import archive_accounts, archive_cost, listen, orgs
 from ledger.storage.archive_accounts import ARCHIVER, ArchiverLock
 from ledger.storage.archive_cost import ArchiverCost
 from ledger.storage.database import Database
-from ledger.storage.lock_waits import GrowingIntervals
 from ledger.storage.trees import ANCHOR_LOG
 from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import require_own_keys_in
-from server.process.child import run_child
+from server.process.child import run_child, until_leading
 from server.refusal import StartupRefused
 from server.settings import Settings
 from server.trails.archive_targets import named_target, policy_of
@@ -112,18 +111,13 @@ class Archiver:
     async def _lead(self) -> None:
         lock = await ArchiverLock.connect(self._url)
         try:
-            waiting = GrowingIntervals()
-            while not await lock.take():
-                if waiting.due():
-                    holder = await lock.holder()
-                    # Another archiver may hold the lock; any other session should not.
-                    report = log.info if f'application "{ARCHIVER}"' in holder else log.warning
-                    report(
-                        "another process archives the trails, and this one waits for its lock",
-                        held_by=holder,
-                        seconds=round(waiting.lasted_s),
-                    )
-                await asyncio.sleep(AGAIN_S)
+            await until_leading(
+                lock.take,
+                lock.holder,
+                work="archives the trails",
+                application=ARCHIVER,
+                again_s=AGAIN_S,
+            )
             await self._archive(lock)
         finally:
             lock.close()

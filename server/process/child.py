@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ import structlog
 import uvloop
 
 from ledger.core.lasting import Lasting
+from ledger.storage.lock_waits import GrowingIntervals
 from server.process.context import ProcessContext
 from server.process.logs import configure
 from server.settings import Settings
@@ -134,3 +135,31 @@ async def _until_ended(work: Coroutine[Any, Any, None]) -> None:
         loop.add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+async def until_leading(
+    lead: Callable[[], Awaitable[bool]],
+    leader: Callable[[], Awaitable[str]],
+    *,
+    work: str,
+    application: str,
+    again_s: float,
+) -> bool:
+    """Wait until this process holds the lock of its work; return whether another one held it.
+
+    Says who holds it, after a while and at growing intervals. Another process of the same
+    ``application`` may, any other session should not.
+    """
+    waiting, waited = GrowingIntervals(), False
+    while not await lead():
+        waited = True
+        if waiting.due():
+            held_by = await leader()
+            report = log.info if f'application "{application}"' in held_by else log.warning
+            report(
+                f"another process {work}, and this one waits for its lock",
+                held_by=held_by,
+                seconds=round(waiting.lasted_s),
+            )
+        await asyncio.sleep(again_s)
+    return waited

@@ -20,9 +20,8 @@ from ledger.core.lasting import GRACE_S, Lasting
 from ledger.errors import DatabaseUnavailable, QuireError
 from ledger.sealing import index_key
 from ledger.storage.indexing import APPLICATION, IndexerConnection
-from ledger.storage.lock_waits import GrowingIntervals
 from server.keys.first_start import load_master_key
-from server.process.child import kept_running, run_child
+from server.process.child import kept_running, run_child, until_leading
 from server.refusal import StartupRefused
 from server.settings import Settings
 
@@ -63,24 +62,14 @@ class Indexer:
     async def _lead(self) -> None:
         key = index_key(load_master_key(self._settings))
         async with IndexerConnection.open(self._url) as connection:
-            waiting = GrowingIntervals()
-            while not await connection.lead():
-                if waiting.due():
-                    await self._report_leader(connection, waiting)
-                await asyncio.sleep(AGAIN_S)
+            await until_leading(
+                connection.lead,
+                connection.leader,
+                work="builds the search index",
+                application=APPLICATION,
+                again_s=AGAIN_S,
+            )
             await self._build(IndexBuilder(connection, key))
-
-    async def _report_leader(
-        self, connection: IndexerConnection, waiting: GrowingIntervals
-    ) -> None:
-        leader = await connection.leader()
-        # Another indexer may hold the lock; any other session should not.
-        report = log.info if f'application "{APPLICATION}"' in leader else log.warning
-        report(
-            "another process builds the search index, and this one waits for its lock",
-            held_by=leader,
-            seconds=round(waiting.lasted_s),
-        )
 
     async def _build(self, builder: IndexBuilder) -> None:
         checked = time.monotonic()

@@ -19,6 +19,7 @@ from ledger.core.lasting import GRACE_S, Lasting
 from ledger.core.sealing.sealer import Sealer
 from ledger.core.sequencer import Sequencer, SequencerLimits
 from ledger.errors import ClockUnsteady, DatabaseAway, QuireError
+from ledger.sealing import row_key
 from ledger.storage import migrate
 from ledger.storage.database import Database
 from ledger.storage.dropped_months import APPLICATION
@@ -102,7 +103,9 @@ async def retention_task(
         await require_own_keys_in(database, settings, secrets)
         clock, keyring = ServerClock(settings), LiveKeyring.of(settings, secrets.keyring)
         limits = SequencerLimits(committers=1)
-        sequencer = Sequencer(database, keyring, limits=limits, clock=clock.wall)
+        sequencer = Sequencer(
+            database, keyring, row_key(secrets.master_key), limits=limits, clock=clock.wall
+        )
         sequencer.start()
         try:
             directory = Directory(database, secrets.master_key)

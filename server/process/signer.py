@@ -24,14 +24,13 @@ from ledger.core.checkpointing import (
 )
 from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
 from ledger.errors import ClockUnsteady, QuireError, StorageError
-from ledger.storage.lock_waits import GrowingIntervals
 from ledger.storage.log_keys import anything_signed, nothing_signed, publish_history
 from ledger.storage.signing import APPLICATION, SignerConnection
 from server.keys.first_start import load_log_keys
 from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import require_own_keys_in
 from server.process.attesting import AnchorAttesting
-from server.process.child import run_child
+from server.process.child import run_child, until_leading
 from server.refusal import StartupRefused
 from server.settings import Settings
 from server.trails.clock import ServerClock
@@ -90,20 +89,14 @@ class SignerProcess:
         if self._keyring is None:
             self._keyring = LiveKeyring.of(settings)
         async with SignerConnection.open(self._url) as connection:
-            stood_by = False
-            waiting = GrowingIntervals()
-            while not await connection.lead():
-                stood_by = True  # the other is in another process, or on another machine
-                if waiting.due():
-                    leader = await connection.leader()
-                    # Another signer may hold the lock; any other session should not.
-                    report = log.info if f'application "{APPLICATION}"' in leader else log.warning
-                    report(
-                        "another process signs the checkpoints, and this one waits for its lock",
-                        held_by=leader,
-                        seconds=round(waiting.lasted_s),
-                    )
-                await asyncio.sleep(settings.checkpoint_seconds)
+            # The other leader is in another process, or on another machine.
+            stood_by = await until_leading(
+                connection.lead,
+                connection.leader,
+                work="signs the checkpoints",
+                application=APPLICATION,
+                again_s=settings.checkpoint_seconds,
+            )
             await require_own_keys_in(connection, settings)
             before = self._key_file_stamp()
             new = await nothing_signed(connection)

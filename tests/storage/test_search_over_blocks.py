@@ -13,7 +13,7 @@ import zstandard
 from ledger.blocks.block import Block, short_tag
 from ledger.blocks.layout import BLOCK_ENTRIES
 from ledger.chain import EMPTY_HEAD, ChainHead, Draft, StoredEntry, extend
-from ledger.entry import payload_digest, search_tag, to_datetime
+from ledger.entry import search_tag, to_datetime
 from ledger.storage.database import Database
 from ledger.storage.entries import search, writing
 from ledger.storage.entries.blocks import DamagedTrail
@@ -29,37 +29,11 @@ from tests.support.block_table import (
     store_outside,
     without_triggers,
 )
+from tests.support.search_index import SECOND_US, draft, matches
+from tests.support.search_index import by as where
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID
 
 ACTORS = ("ada", "bob", "busy", "busy", "busy", None)
-SECOND_US = 1_000_000
-
-
-def draft(actor: str | None, subject: str | None, kind: str, payload: bytes) -> Draft:
-    tags = search_tag(actor), search_tag(subject)
-    digest = payload_digest(payload, None)
-    return Draft(None, actor, None, kind, None, None, digest, subject, None, *tags, payload)
-
-
-def where(
-    actor: str | None = None,
-    subject: str | None = None,
-    kind: str | None = None,
-    since_us: int | None = None,
-    until_us: int | None = None,
-) -> EntrySearch:
-    named = {"actor": actor, "subject": subject, "event_type": kind}
-    patterns = [f'"{name}":"{value}",'.encode() for name, value in named.items() if value]
-    times = [None if us is None else to_datetime(us) for us in (since_us, until_us)]
-    return EntrySearch(search_tag(actor), search_tag(subject), patterns, *times)
-
-
-def matches(entry: StoredEntry, by: EntrySearch) -> bool:
-    return (
-        all(pattern in entry.leaf for pattern in by.patterns)
-        and (by.since is None or entry.anchored_at >= by.since)
-        and (by.until is None or entry.anchored_at < by.until)
-    )
 
 
 class Trail(NamedTuple):

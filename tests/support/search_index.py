@@ -30,9 +30,8 @@ SECOND_US = 1_000_000
 COLUMNS = "org_id, level, stretch, bucket, mac, ended_at, postings"
 
 
-def draft(actor: str | None, subject: str | None, kind: str = "x") -> Draft:
+def draft(actor: str | None, subject: str | None, kind: str = "x", payload: bytes = b"{}") -> Draft:
     """A draft of an event about these people."""
-    payload = b"{}"
     tags = search_tag(actor), search_tag(subject)
     digest = payload_digest(payload, None)
     return Draft(None, actor, None, kind, None, None, digest, subject, None, *tags, payload)
