@@ -40,11 +40,7 @@ CREATE TABLE orgs (
     privacy     text NOT NULL CHECK (privacy IN ('sealed', 'plain')),
     wrapped_key bytea NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
-    -- The faults for which a verification froze the org, and the faults that an operator
-    -- accepted by thawing it, so that they do not freeze it again:
-    -- {"count": n, "seqs": […]}
-    found_faults    jsonb,
-    accepted_faults jsonb
+    mac         bytea NOT NULL      -- see docs/format.md, "Rows that decide"
 );
 
 -- org_id NULL means a platform key, which administers all orgs.

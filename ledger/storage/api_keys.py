@@ -6,20 +6,33 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from ledger.rows import DecidingTable
-from ledger.storage.database import Database
+from ledger.storage.database import Connection, Database
 
 API_KEYS: Final = DecidingTable(
-    "api_keys", ("id",), ("org_id", "role", "secret_hash", "revoked_at")
+    "api_keys", ("id",), ("org_id", "name", "role", "secret_hash", "revoked_at")
 )
 
 _COLUMNS: Final = "id, org_id, name, role, secret_hash, created_at, revoked_at, mac"
 INSERT: Final = """
-INSERT INTO api_keys (id, org_id, name, role, secret_hash, mac) VALUES ($1, $2, $3, $4, $5, $6)"""
-LOCK: Final = f"""
-SELECT {_COLUMNS} FROM api_keys
-WHERE id = $1 AND org_id IS NOT DISTINCT FROM $2 AND revoked_at IS NULL FOR UPDATE"""
-REVOKE: Final = "UPDATE api_keys SET revoked_at = $2, mac = $3 WHERE id = $1"
+INSERT INTO api_keys (id, org_id, name, role, secret_hash, revoked_at, mac)
+VALUES ($1, $2, $3, $4, $5, $6, $7)"""
+REVOKE: Final = "UPDATE api_keys SET revoked_at = $2, mac = $3 WHERE id = $1 AND mac = $4"
 NOTIFY: Final = "SELECT pg_notify('quire_keys', $1)"
+
+
+class ApiKeyRow(NamedTuple):
+    """The columns of an API key that decide, in the order of :data:`API_KEYS`."""
+
+    id: str
+    org_id: int | None
+    name: str
+    role: str
+    secret_hash: bytes
+    revoked_at: datetime | None = None
+
+    def mac(self, row_key: bytes) -> bytes:
+        """Return the MAC of the row."""
+        return API_KEYS.mac(row_key, *self)
 
 
 class ApiKeyRecord(NamedTuple):
@@ -32,6 +45,7 @@ class ApiKeyRecord(NamedTuple):
     secret_hash: bytes
     created_at: datetime
     revoked_at: datetime | None
+    mac: bytes
     is_authentic: bool
 
     @property
@@ -39,9 +53,31 @@ class ApiKeyRecord(NamedTuple):
         """Whether requests with the key are let in."""
         return self.is_authentic and self.revoked_at is None
 
+    def row(self) -> ApiKeyRow:
+        """Return the columns that a MAC covers."""
+        return ApiKeyRow(
+            self.id, self.org_id, self.name, self.role, self.secret_hash, self.revoked_at
+        )
+
+
+async def store(connection: Connection, row: ApiKeyRow, mac: bytes) -> None:
+    """Store a new key. Raises asyncpg's errors."""
+    await connection.execute(INSERT, *row, mac)
+
+
+async def revoke(connection: Connection, revoked: ApiKeyRow, mac: bytes, before: bytes) -> bool:
+    """Revoke a key and notify every server; False unless its row has the MAC ``before``.
+
+    Raises asyncpg's errors.
+    """
+    if await connection.execute(REVOKE, revoked.id, revoked.revoked_at, mac, before) != "UPDATE 1":
+        return False
+    await connection.execute(NOTIFY, revoked.id)
+    return True
+
 
 class ApiKeyTable:
-    """The API keys of a database; ``row_key`` authenticates its rows.
+    """Reads the API keys of a database; ``row_key`` authenticates its rows.
 
     Every method raises DatabaseUnavailable.
     """
@@ -49,13 +85,6 @@ class ApiKeyTable:
     def __init__(self, database: Database, row_key: bytes) -> None:
         self._database = database
         self._row_key = row_key
-
-    async def add(
-        self, key_id: str, org_id: int | None, name: str, role: str, secret_hash: bytes
-    ) -> None:
-        """Store a new key."""
-        mac = API_KEYS.mac(self._row_key, key_id, org_id, role, secret_hash, None)
-        await self._database.execute(INSERT, key_id, org_id, name, role, secret_hash, mac)
 
     async def find(self, key_id: str) -> ApiKeyRecord | None:
         """Return the key with this id, revoked or not, authentic or not, or None."""
@@ -73,20 +102,11 @@ class ApiKeyTable:
         )
         return [self._record(row) for row in rows]
 
-    async def revoke(self, key_id: str, org_id: int | None) -> bool:
-        """Revoke a key and notify every server; False if there is no such key that is not revoked."""
-        async with self._database.transaction() as connection:
-            row = await connection.fetchrow(LOCK, key_id, org_id)
-            if row is None:
-                return False
-            now = await connection.fetchval("SELECT now()")
-            mac = API_KEYS.mac(self._row_key, key_id, org_id, row["role"], row["secret_hash"], now)
-            # A crash before the commit leaves the key valid, and its caller without an answer.
-            await connection.execute(REVOKE, key_id, now, mac)
-            await connection.execute(NOTIFY, key_id)
-        return True
-
     def _record(self, row: Any) -> ApiKeyRecord:
         key_id, org_id, name, role, secret_hash, created_at, revoked_at, mac = row
-        right = API_KEYS.is_right(self._row_key, mac, key_id, org_id, role, secret_hash, revoked_at)
-        return ApiKeyRecord(key_id, org_id, name, role, secret_hash, created_at, revoked_at, right)
+        right = API_KEYS.is_right(
+            self._row_key, mac, key_id, org_id, name, role, secret_hash, revoked_at
+        )
+        return ApiKeyRecord(
+            key_id, org_id, name, role, secret_hash, created_at, revoked_at, mac, right
+        )

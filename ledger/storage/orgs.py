@@ -1,14 +1,33 @@
-"""Tenants and their security events."""
+"""Tenants and their security events. A row without the right MAC decides nothing."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-import asyncpg
+from ledger.blocks.block import SYSTEM_ORG
+from ledger.rows import DecidingTable
+from ledger.storage.database import Connection, Database
 
-from ledger.storage.database import Database
-from ledger.storage.security_events import add as add_event
+ORGS: Final = DecidingTable(
+    "orgs", ("id",), ("slug", "name", "privacy", "wrapped_key", "log_public", "keys_lost_below")
+)
+
+
+class OrgRow(NamedTuple):
+    """The columns of an org that decide, in the order of :data:`ORGS`."""
+
+    id: int
+    slug: str
+    name: str
+    privacy: str
+    wrapped_key: bytes
+    log_public: bool = False
+    keys_lost_below: int = 0
+
+    def mac(self, row_key: bytes) -> bytes:
+        """Return the MAC of the row."""
+        return ORGS.mac(row_key, *self)
 
 
 class OrgRecord(NamedTuple):
@@ -20,7 +39,7 @@ class OrgRecord(NamedTuple):
     privacy: str
     wrapped_key: bytes
     created_at: datetime
-    accepted_faults: str | None
+    mac: bytes
     seq: int
     entry_hash: bytes
     anchored_at: datetime
@@ -30,45 +49,66 @@ class OrgRecord(NamedTuple):
     log_public: bool
     keys_lost_below: int
 
+    def row(self) -> OrgRow:
+        """Return the columns that a MAC covers."""
+        return OrgRow(
+            self.id,
+            self.slug,
+            self.name,
+            self.privacy,
+            self.wrapped_key,
+            self.log_public,
+            self.keys_lost_below,
+        )
+
 
 SELECT_ORG = """
-SELECT o.id, o.slug, o.name, o.privacy, o.wrapped_key, o.created_at, o.accepted_faults,
+SELECT o.id, o.slug, o.name, o.privacy, o.wrapped_key, o.created_at, o.mac,
        coalesce(h.seq, -1), coalesce(h.entry_hash, ''),
        -- An edited time that Python can't hold must not hide this org or fail the query for all.
        CASE WHEN h.anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN h.anchored_at ELSE 'epoch' END,
        h.frozen_at, h.frozen_reason, h.org_id IS NOT NULL, o.log_public,
        o.keys_lost_below
 FROM orgs o LEFT JOIN heads h ON h.org_id = o.id"""
+# Nothing is inserted where the id or the slug is taken.
 INSERT_ORG = """
 WITH org AS (
-    INSERT INTO orgs (id, slug, name, privacy, wrapped_key) VALUES ($1, $2, $3, $4, $5)
-    RETURNING id
+    INSERT INTO orgs (id, slug, name, privacy, wrapped_key, log_public, keys_lost_below, mac)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING id
 )
 INSERT INTO heads (org_id) SELECT id FROM org"""
-CHANGE_ORG = """
-UPDATE orgs SET name = coalesce($2, name), log_public = coalesce($3, log_public) WHERE id = $1
-RETURNING slug"""
+SLUG_TAKEN = "SELECT EXISTS (SELECT FROM orgs WHERE slug = $1)"
+LOCK_ORG = f"{SELECT_ORG} WHERE o.id = $1 FOR UPDATE OF o"
+CHANGE_ORG = "UPDATE orgs SET name = $2, log_public = $3, mac = $4 WHERE id = $1"
 NOTIFY_ORG = "SELECT pg_notify('quire_orgs', $1)"
-ACCEPT_FAULTS = "UPDATE orgs SET accepted_faults = found_faults, found_faults = NULL WHERE id = $1"
-FREEZE_ORG = """
-WITH found AS (UPDATE orgs SET found_faults = $3 WHERE id = $1)
-UPDATE heads SET frozen_at = now(), frozen_reason = $2
-WHERE org_id = $1 AND frozen_reason IS NULL"""
 
 SELECT_EVENTS = """
 SELECT id, at, kind, detail FROM security_events WHERE org_id = $1 ORDER BY id DESC LIMIT 100"""
 
 
-async def insert_org(
-    database: Database, org_id: int, slug: str, name: str, privacy: str, wrapped_key: bytes
-) -> str | None:
-    """Create an org with an empty trail; return what is taken already: "slug", "id" or None."""
-    async with database.connection() as connection:
-        try:
-            await connection.execute(INSERT_ORG, org_id, slug, name, privacy, wrapped_key)
-        except asyncpg.UniqueViolationError as error:
-            return "slug" if error.constraint_name == "orgs_slug_key" else "id"
-    return None
+async def insert_org(connection: Connection, row: OrgRow, mac: bytes) -> str | None:
+    """Create an org with an empty trail; return what is taken already: "slug", "id" or None.
+
+    Raises asyncpg's errors.
+    """
+    if await connection.execute(INSERT_ORG, *row, mac) == "INSERT 0 1":
+        return None
+    return "slug" if await connection.fetchval(SLUG_TAKEN, row.slug) else "id"
+
+
+async def locked(connection: Connection, org_id: int) -> OrgRecord | None:
+    """Return the org with this id, its row locked. Raises asyncpg's errors."""
+    row = await connection.fetchrow(LOCK_ORG, org_id)
+    return None if row is None else OrgRecord(*row)
+
+
+async def change_org(connection: Connection, row: OrgRow, mac: bytes) -> None:
+    """Change the name and whether the log is public, and notify every server.
+
+    Raises asyncpg's errors.
+    """
+    await connection.execute(CHANGE_ORG, row.id, row.name, row.log_public, mac)
+    await connection.execute(NOTIFY_ORG, row.slug)
 
 
 async def org_by_slug(database: Database, slug: str) -> OrgRecord | None:
@@ -92,31 +132,15 @@ async def list_orgs(database: Database, after_slug: str, limit: int) -> list[Org
 
 
 async def any_org(database: Database) -> bool:
-    """Return whether the database has any org."""
-    return await database.fetchrow("SELECT 1 FROM orgs LIMIT 1") is not None
+    """Return whether the database has any org but the server's own."""
+    query = "SELECT 1 FROM orgs WHERE slug <> $1 LIMIT 1"
+    return await database.fetchrow(query, SYSTEM_ORG) is not None
 
 
 async def public_org(database: Database, slug: str) -> OrgRecord | None:
     """Return the org with this slug if its log is public; None for a private or missing org."""
     row = await database.fetchrow(f"{SELECT_ORG} WHERE o.slug = $1 AND o.log_public", slug)
     return None if row is None else OrgRecord(*row)
-
-
-async def change_org(
-    database: Database, org_id: int, *, name: str | None, log_public: bool | None
-) -> None:
-    """Change the values that are not None and notify every server; slug and privacy are fixed."""
-    async with database.transaction() as connection:
-        slug = await connection.fetchval(CHANGE_ORG, org_id, name, log_public)
-        if slug is not None:
-            await connection.execute(NOTIFY_ORG, slug)
-
-
-async def freeze_org(database: Database, org_id: int, reason: str, faults: str) -> None:
-    """Freeze an org whose trail is damaged; ``faults`` is JSON, see the schema."""
-    async with database.transaction() as connection:
-        await connection.execute(FREEZE_ORG, org_id, reason, faults)
-        await add_event(connection, org_id, "org_frozen", reason)
 
 
 async def security_events(database: Database, org_id: int) -> list[tuple[int, datetime, str, str]]:

@@ -18,6 +18,7 @@ from ledger.entry import to_datetime
 from ledger.errors import RestoreRefused
 from ledger.storage.database import CONNECTION_LOST, Connection, connect_as_owner, explain
 from ledger.storage.entries.writing.restoring import RestoredMonths, in_the_way
+from ledger.storage.orgs import OrgRow
 from ledger.storage.restoring_anchors import BATCH_TIMEOUT_S, AnchorRows
 from ledger.storage.signing_transaction import TilePart
 
@@ -25,8 +26,8 @@ _LOCK: Final = 7_305_804_405
 
 HEAD_SEQ: Final = "SELECT coalesce(max(seq), -1) FROM heads WHERE org_id = $1"
 ADD_ORG: Final = """
-INSERT INTO orgs (id, slug, name, privacy, wrapped_key, created_at, log_public, keys_lost_below)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING"""
+INSERT INTO orgs (id, slug, name, privacy, wrapped_key, log_public, keys_lost_below, created_at, mac)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING"""
 _NOW_US: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 # Processes that have an older state of this trail in memory discard it.
 SET_HEAD: Final = f"""
@@ -55,22 +56,6 @@ class RestoredCheckpoint(NamedTuple):
     signed_at: datetime
 
 
-class NewOrg(NamedTuple):
-    """The row of a restored org.
-
-    ``keys_lost_below`` counts the entries sealed under keys that are not restored.
-    """
-
-    id: int
-    slug: str
-    name: str
-    privacy: str
-    wrapped_key: bytes
-    created_at: datetime
-    log_public: bool
-    keys_lost_below: int
-
-
 class RestoreTransaction:
     """The reads and writes of a restore. Methods raise DatabaseUnavailable and RestoreRefused."""
 
@@ -96,9 +81,10 @@ class RestoreTransaction:
         """Add key statements, from position ``first`` on."""
         await self._connection.executemany(ADD_STATEMENT, list(enumerate(statements, first)))
 
-    async def add_org(self, org: NewOrg) -> bool:
+    async def add_org(self, org: OrgRow, created_at: datetime, mac: bytes) -> bool:
         """Add the org's row; False if the row exists, with its keys."""
-        return bool(await self._connection.execute(ADD_ORG, *org) == "INSERT 0 1")
+        tag = await self._connection.execute(ADD_ORG, *org, created_at, mac)
+        return bool(tag == "INSERT 0 1")
 
     async def add_entries(self, entries: Sequence[StoredEntry]) -> None:
         """Add entries to their months, which are created if they are missing."""

@@ -18,7 +18,14 @@ from ledger.chain import ChainHead, StoredEntry
 from ledger.entry import to_datetime
 from ledger.errors import QuireError
 from ledger.storage import dropped_months, security_events
-from ledger.storage.database import CONNECTION_LOST, Connection, connect, explain, explained
+from ledger.storage.database import (
+    CONNECTION_LOST,
+    Connection,
+    Database,
+    connect,
+    explain,
+    explained,
+)
 from ledger.storage.entries import heads, writing
 from ledger.storage.entries.heads import LockedHead
 from ledger.storage.entries.picked import single
@@ -176,15 +183,12 @@ class AppendTransaction:
                 f"{len(moves)} heads were to be moved, but the database reports {status}"
             )
 
-    async def freeze(self, org_id: int, reason: str) -> str:
+    async def freeze(self, org_id: int, reason: str) -> bool:
         """Freeze an org in this transaction and store the security event.
 
-        Returns the stored reason.
+        Returns False if the org is frozen already.
         """
-        reason = storable(reason)
-        await self.run(self.connection.execute(FREEZE, org_id, reason))
-        await self.run(security_events.add(self.connection, org_id, "org_frozen", reason))
-        return reason
+        return await self.run(_freeze(self.connection, org_id, reason))
 
     async def commit(self) -> None:
         """Commit. Raises NotWritten, or CommitUnknown if the outcome is unknown.
@@ -230,6 +234,22 @@ class AppendTransaction:
             if isinstance(error, CONNECTION_LOST):
                 self.connection.terminate()
             raise NotWritten(error) from error
+
+
+async def freeze_alone(database: Database, org_id: int, reason: str) -> None:
+    """Freeze an org and store the security event, unless it is frozen already.
+
+    Raises DatabaseUnavailable.
+    """
+    async with database.transaction() as connection:
+        await _freeze(connection, org_id, reason)
+
+
+async def _freeze(connection: Connection, org_id: int, reason: str) -> bool:
+    if await connection.execute(FREEZE, org_id, storable(reason)) != "INSERT 0 1":
+        return False
+    await security_events.add(connection, org_id, "org_frozen", storable(reason))
+    return True
 
 
 def _is_refusal(error: Exception) -> bool:

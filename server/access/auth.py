@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from ledger import sealing
-from ledger.core.forged_rows import ForgedRowReports
+from ledger.core.register import Register
 from ledger.errors import ProblemType, QuireError
-from ledger.storage.api_keys import ApiKeyRecord, ApiKeyTable
+from ledger.storage.api_keys import ApiKeyRecord
 from ledger.storage.database import Database
+from server.access.api_keys import ApiKeys
 from server.access.rights import Right, Role
 
 TTL_S: Final = 30.0
@@ -81,9 +82,9 @@ class NewKey(NamedTuple):
 class Authenticator:
     """Finds the principal of a token."""
 
-    def __init__(self, database: Database, master_key: bytes) -> None:
-        self._forged = ForgedRowReports(database)
-        self.keys = ApiKeyTable(database, sealing.row_key(master_key))
+    def __init__(self, database: Database, master_key: bytes, register: Register) -> None:
+        self._forged = register.reports
+        self.keys = ApiKeys(database, register)
         self._pepper = sealing.derive(master_key, "api-keys")
         self._cache: dict[str, tuple[Principal | None, float]] = {}
         self._forgotten = 0
@@ -129,6 +130,8 @@ class Authenticator:
         forgotten = self._forgotten
         record = await self.keys.find(match[1])
         principal = self._check(record, match[2])
+        if record is None and self.keys.was_removed(match[1]):
+            await self._forged.store(None, f"the row of API key {match[1]} was removed")
         if record is not None and not record.is_authentic:
             await self._report(record)
         # A record read before a revocation must not be cached after it.
@@ -149,8 +152,8 @@ class Authenticator:
     async def _report(self, record: ApiKeyRecord) -> None:
         """Report a row that this server did not write; its key is refused like an unknown one."""
         detail = (
-            f"the row of API key {record.id} was changed or made in the database: the key is "
-            "refused. Revoke it, and find out who can write to the database"
+            f"the row of API key {record.id} was changed, made or put back in the database: the key "
+            "is refused. Make another one, and find out who can write to the database"
         )
         await self._forged.store(record.org_id, detail)
 

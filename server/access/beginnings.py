@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from ledger.storage import orgs
+from ledger.storage.api_keys import ApiKeyRow
 from ledger.storage.database import Database
+from server.access.administering import administering
+from server.access.administration import Administration, Conflict
 from server.access.auth import Authenticator, NewKey
-from server.access.directory import Conflict, Directory
 from server.access.platform_keys import PLATFORM_KEY, KeyFile, state_of
 from server.keys.first_start import ServerSecrets, create_private_file, read_private_file
+from server.keys.keyring import LiveKeyring
 from server.refusal import StartupRefused
 from server.settings import Settings
 
@@ -27,34 +30,40 @@ __all__ = ["DEMO_KEY", "DEMO_ORG", "PLATFORM_KEY", "begin"]
 
 
 async def begin(settings: Settings, secrets: ServerSecrets, database: Database) -> KeyFile:
-    """Make sure that a platform key exists, and on a new embedded database the demo org.
+    """Make sure that the register and a platform key exist, and in a new embedded one the demo org.
 
     Returns the state of this machine's platform key file.
     """
-    authenticator = Authenticator(database, secrets.master_key)
-    platform_keys = await authenticator.keys.of_org(None)
-    if not any(key.is_valid for key in platform_keys):
-        key = await _file_key(settings.data_dir / PLATFORM_KEY, authenticator)
-        await authenticator.keys.add(key.key_id, None, "first start", "platform", key.secret_hash)
-    if settings.embedded:
-        await _demo(settings, secrets, database, authenticator)
-    return await state_of(settings.data_dir / PLATFORM_KEY, authenticator)
+    keyring = LiveKeyring.of(settings, secrets.keyring)
+    async with administering(database, keyring, secrets.master_key) as administration:
+        authenticator = Authenticator(database, secrets.master_key, administration.register)
+        platform_keys = await authenticator.keys.of_org(None)
+        if not any(key.is_valid for key in platform_keys):
+            new = await _file_key(settings.data_dir / PLATFORM_KEY, authenticator)
+            key = ApiKeyRow(new.key_id, None, "first start", "platform", new.secret_hash)
+            await administration.add_key(key, None)
+        if settings.embedded:
+            await _demo(settings, database, authenticator, administration)
+        return await state_of(settings.data_dir / PLATFORM_KEY, authenticator)
 
 
 async def _demo(
-    settings: Settings, secrets: ServerSecrets, database: Database, authenticator: Authenticator
+    settings: Settings,
+    database: Database,
+    authenticator: Authenticator,
+    administration: Administration,
 ) -> None:
     if not await orgs.any_org(database):
-        directory = Directory(database, secrets.master_key)
         try:
-            await directory.create(DEMO_ORG, "Demo", "sealed")
+            await administration.create_org(DEMO_ORG, "Demo", "sealed")
         except Conflict:
             return
     demo = await orgs.org_by_slug(database, DEMO_ORG)
     if demo is None or await authenticator.keys.of_org(demo.id):
         return
-    key = await _file_key(settings.data_dir / DEMO_KEY, authenticator)
-    await authenticator.keys.add(key.key_id, demo.id, "first start", "admin", key.secret_hash)
+    new = await _file_key(settings.data_dir / DEMO_KEY, authenticator)
+    key = ApiKeyRow(new.key_id, demo.id, "first start", "admin", new.secret_hash)
+    await administration.add_key(key, DEMO_ORG)
 
 
 async def _file_key(path: Path, authenticator: Authenticator) -> NewKey:

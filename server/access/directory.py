@@ -1,19 +1,22 @@
 """The directory of orgs: finds the org of a path, and checks the caller's right to it.
 
+A row that the server did not write, or an older one that was put back, is refused.
+
 An org that does not exist and an org of another tenant get the same answer.
 """
 
 from __future__ import annotations
 
 import re
-import secrets
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ledger.archive.retention.run import SYSTEM
+from ledger.blocks.block import SYSTEM_ORG
 from ledger.core.org import OrgFacts
-from ledger.core.sealing.sealer import new_org_key
-from ledger.errors import NOT_FOUND, ProblemType, QuireError
+from ledger.core.register import ORGS, Register
+from ledger.errors import NOT_FOUND, QuireError
+from ledger.rows import RowNotAuthentic
 from ledger.storage import orgs
 from ledger.storage.database import Database
 from ledger.storage.orgs import OrgRecord
@@ -24,8 +27,6 @@ MAX_CACHED: Final = 100_000
 PUBLIC_TTL_S: Final = 30.0
 """How long a log may stay public here after it was made private, if notifications are lost."""
 SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-SYSTEM_NAME: Final = "What this server decided"
-_TRIES: Final = 8
 
 
 class NotFound(QuireError):
@@ -34,25 +35,17 @@ class NotFound(QuireError):
     problem_type = NOT_FOUND
 
 
-class Conflict(QuireError):
-    """The request contradicts the state of the server."""
-
-    problem_type = ProblemType(
-        "conflict", 409, "Conflict", 'the slug "acme" is taken; choose another'
-    )
-
-
 def no_such_org(slug: str) -> NotFound:
     """Return the same error for an org that does not exist and for an org of another tenant."""
     return NotFound(f'there is no org "{slug[:64]}" for this key')
 
 
 class Directory:
-    """Finds and creates orgs; caches the facts of them that never change."""
+    """Finds orgs; caches the facts of them that never change."""
 
-    def __init__(self, database: Database, master_key: bytes) -> None:
+    def __init__(self, database: Database, register: Register) -> None:
         self._database = database
-        self._master_key = master_key
+        self._register = register
         self._orgs: dict[str, OrgFacts] = {}
         self._slugs: dict[int, str] = {}
         self._public: dict[str, tuple[OrgFacts | None, float]] = {}
@@ -61,7 +54,7 @@ class Directory:
     async def org(self, slug: str, principal: Principal, right: Right) -> OrgFacts:
         """Return the org of a slug if the caller has the right to it.
 
-        Raises NotFound or Forbidden.
+        Raises NotFound, Forbidden, RowNotAuthentic.
         """
         org = self._orgs.get(slug)
         if principal.org_id is None:
@@ -75,8 +68,8 @@ class Directory:
         return org
 
     async def by_id(self, org_id: int) -> OrgFacts | None:
-        """Return the org with this id, None if there is none."""
-        record = await orgs.org_by_id(self._database, org_id)
+        """Return the org with this id, None if there is none. Raises RowNotAuthentic."""
+        record = await self._authentic(lambda: orgs.org_by_id(self._database, org_id))
         return None if record is None else self._remember(record)
 
     async def public(self, slug: str) -> OrgFacts | None:
@@ -90,7 +83,10 @@ class Directory:
         if not SLUG.fullmatch(slug):
             return None
         forgotten = self._forgotten
-        record = await orgs.public_org(self._database, slug)
+        try:
+            record = await self._authentic(lambda: orgs.public_org(self._database, slug))
+        except RowNotAuthentic:  # reported; a stranger learns nothing of a private org
+            record = None
         org = None if record is None else self._remember(record)
         # A record read before a change must not be cached after it.
         if forgotten == self._forgotten:
@@ -113,10 +109,56 @@ class Directory:
         org = self._orgs.get(self._slugs.get(org_id, ""))
         return org or await self.by_id(org_id)
 
+    async def record(self, org_id: int) -> OrgRecord | None:
+        """Return the row of an org with its head, None if there is none. Raises RowNotAuthentic."""
+        return await self._authentic(lambda: orgs.org_by_id(self._database, org_id))
+
+    async def listed(self, after_slug: str, limit: int) -> list[OrgRecord]:
+        """Return orgs in the order of their slugs; those with a forged row too, which are reported."""
+
+        async def read() -> list[OrgRecord]:
+            return await orgs.list_orgs(self._database, after_slug, limit)
+
+        records = await self._register.settled(read, _facts)
+        for record in records:
+            if not self._is_right(record):
+                self._report(record)
+        return records
+
+    async def _authentic(self, find: Callable[[], Awaitable[OrgRecord | None]]) -> OrgRecord | None:
+        async def read() -> list[OrgRecord]:
+            found = await find()
+            return [] if found is None else [found]
+
+        for record in await self._register.settled(read, _facts):
+            if self._is_right(record):
+                return record
+            raise RowNotAuthentic(self._report(record))
+        return None
+
+    def _is_right(self, record: OrgRecord) -> bool:
+        row = record.row()
+        return self._register.knows(ORGS, record.slug, record.mac) and orgs.ORGS.is_right(
+            self._register.row_key, record.mac, *row
+        )
+
+    def _report(self, record: OrgRecord) -> str:
+        detail = (
+            f"the row of org {record.slug} in table orgs was changed, made or put back in the "
+            "database: the org is refused. Restore the row from a backup, and find out who can write "
+            "to the database"
+        )
+        self._register.reports.found(record.id, detail)
+        return detail
+
     async def _find(self, slug: str) -> OrgFacts | None:
         if not SLUG.fullmatch(slug):
             return None
-        record = await orgs.org_by_slug(self._database, slug)
+        record = await self._authentic(lambda: orgs.org_by_slug(self._database, slug))
+        if record is None and self._register.has(ORGS, slug):
+            detail = f"the row of org {slug} in table orgs was removed from the database"
+            self._register.reports.found(None, detail)
+            raise RowNotAuthentic(f"{detail}. Restore it from a backup, or from its archive")
         return None if record is None else self._remember(record)
 
     def _remember(self, record: OrgRecord) -> OrgFacts:
@@ -135,30 +177,11 @@ class Directory:
         return org
 
     async def system(self) -> OrgFacts:
-        """Return the org whose trail is the server's own; create it if needed. Raises Conflict."""
-        record = await orgs.org_by_slug(self._database, SYSTEM)
-        if record is None:
-            return await self._create(SYSTEM, SYSTEM_NAME, "plain")
-        if record.privacy != "plain":
-            raise Conflict(
-                f'the org "{SYSTEM}" was not created by the server: nothing is recorded in it'
-            )
-        return self._remember(record)
+        """Return the org whose trail is the server's own. Raises RowNotAuthentic."""
+        found = await self._find(SYSTEM_ORG)
+        assert found is not None, "the register is open"
+        return found
 
-    async def create(self, slug: str, name: str, privacy: str) -> OrgFacts:
-        """Create an org with an empty trail. Raises Conflict where the slug is taken."""
-        if slug == SYSTEM:
-            raise Conflict(f'the slug "{slug}" is reserved for the server; choose another')
-        return await self._create(slug, name, privacy)
 
-    async def _create(self, slug: str, name: str, privacy: str) -> OrgFacts:
-        wrapped = new_org_key(self._master_key, slug)
-        for _ in range(_TRIES):
-            # Random, so that ids do not reveal the number of tenants.
-            org_id = secrets.randbelow(2**31 - 1) + 1
-            taken = await orgs.insert_org(self._database, org_id, slug, name, privacy, wrapped)
-            if taken is None:
-                return OrgFacts(org_id, slug, privacy == "sealed", wrapped)
-            if taken == "slug":
-                raise Conflict(f'the slug "{slug}" is taken; choose another')
-        raise Conflict("no free org id was found; try again")
+def _facts(records: list[OrgRecord]) -> list[tuple[str, str, bytes]]:
+    return [(ORGS, record.slug, record.mac) for record in records]

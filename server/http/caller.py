@@ -116,6 +116,11 @@ def contract_of(request: HttpRequest) -> RouteContract:
     return contract
 
 
+def actor_of(request: HttpRequest) -> str:
+    """Return the caller as entries of the server name it: its API key."""
+    return f"key:{principal_of(request).key_id}"
+
+
 def principal_of(request: HttpRequest) -> Principal:
     """Return the principal that the guard admitted."""
     _, principal = _admitted(request)

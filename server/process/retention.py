@@ -16,13 +16,15 @@ import structlog
 
 from ledger.archive.retention.run import DroppedMonth
 from ledger.core.lasting import GRACE_S, Lasting
-from ledger.core.sealing.sealer import Sealer
+from ledger.core.register import Register
+from ledger.core.sealing.sealer import Sealer, new_org_key
 from ledger.core.sequencer import Sequencer, SequencerLimits
 from ledger.errors import ClockUnsteady, DatabaseAway, QuireError
 from ledger.sealing import row_key
 from ledger.storage import migrate
 from ledger.storage.database import Database
 from ledger.storage.dropped_months import APPLICATION
+from server.access.administration import Administration
 from server.access.directory import Directory
 from server.keys.first_start import load_secrets
 from server.keys.keyring import LiveKeyring
@@ -102,14 +104,25 @@ async def retention_task(
         await migrate.require_current(database)
         await require_own_keys_in(database, settings, secrets)
         clock, keyring = ServerClock(settings), LiveKeyring.of(settings, secrets.keyring)
-        limits = SequencerLimits(committers=1)
+        rows = row_key(secrets.master_key)
+        register = Register(database, keyring, rows)
         sequencer = Sequencer(
-            database, keyring, row_key(secrets.master_key), limits=limits, clock=clock.wall
+            database,
+            keyring,
+            rows,
+            register=register,
+            limits=SequencerLimits(committers=1),
+            clock=clock.wall,
         )
         sequencer.start()
         try:
-            directory = Directory(database, secrets.master_key)
-            guard = TrailGuard(database, sequencer, Sealer(database, secrets.master_key))
+            administration = Administration(
+                database, sequencer, register, lambda slug: new_org_key(secrets.master_key, slug)
+            )
+            await administration.begin()
+            sealer = Sealer(database, secrets.master_key, register)
+            guard = TrailGuard(database, sequencer, sealer, administration)
+            directory = Directory(database, register)
             yield RetentionTask(settings, database, retention_url, keyring, directory, guard, clock)
         finally:
             await sequencer.close(settings.shutdown_seconds)

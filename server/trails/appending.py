@@ -5,7 +5,7 @@ Decoding, limits and sealing happen here, before any lock is taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -50,7 +50,7 @@ class IntakeLimits(msgspec.Struct, frozen=True):
 
 
 async def append_sealed(
-    sequencer: Sequencer,
+    append: Callable[[AppendRequest], Awaitable[Appended]],
     sealer: Sealer,
     org: OrgFacts,
     events: Sequence[Event],
@@ -64,7 +64,7 @@ async def append_sealed(
     for _ in range(MAX_SEALINGS):
         sealed = await sealer.draft(org, events)
         try:
-            return await sequencer.append(request(sealed))
+            return await append(request(sealed))
         except StaleSeal:
             sealer.forget(org)
     raise DatabaseUnavailable("subjects of this org were erased while it sealed events; retry")
@@ -128,7 +128,7 @@ class Appender:
                 unique=unique,
             )
 
-        return await append_sealed(self._sequencer, self._sealer, org, events, request)
+        return await append_sealed(self._sequencer.append, self._sealer, org, events, request)
 
     def request_key(
         self, org: OrgFacts, key: str | None, body: bytes, content_type: str

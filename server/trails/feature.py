@@ -51,6 +51,7 @@ FEATURE: Final = Feature(
         "server.trails.tasks:watch_clock",
         "server.trails.tasks:keep_up",
         "server.trails.tasks:follow_notifications",
+        "server.trails.tasks:follow_register",
         "server.trails.tasks:watch_signed_trees",
         "server.trails.tasks:watch_lateness",
     ),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 import structlog
 
+from ledger.blocks.block import SYSTEM_ORG
 from ledger.core.org import OrgFacts
 from ledger.core.reading.index_reports import INDEX_DAMAGED
+from ledger.core.register import Change, ChangeKind, FaultSeqs
 from ledger.core.sealing.opener import ref_of
 from ledger.core.sealing.sealer import Drafted, Sealer
 from ledger.core.sequencer import Appended, AppendRequest, Effect, Sequencer
@@ -20,6 +23,7 @@ from ledger.storage import attestations, orgs, security_events, subjects
 from ledger.storage.database import Database
 from ledger.storage.trail import AppendTransaction
 from server import metrics
+from server.access.administration import Administration
 from server.trails.appending import append_sealed
 from server.trails.entry_kinds import DISCLOSED, ERASED, THAWED
 
@@ -32,20 +36,21 @@ class NothingToErase(AppendRefused):
     problem_type = NOT_FOUND
 
 
-class FaultSeqs(msgspec.Struct):
-    """Faults of a verification, as the orgs table stores them: exact count, first seqs."""
-
-    count: int
-    seqs: list[int]
-
-
 class TrailGuard:
     """Prevents appends to damaged trails until an operator thaws them."""
 
-    def __init__(self, database: Database, sequencer: Sequencer, sealer: Sealer) -> None:
+    def __init__(
+        self,
+        database: Database,
+        sequencer: Sequencer,
+        sealer: Sealer,
+        administration: Administration,
+    ) -> None:
+        self.register = administration.register
         self._database = database
         self._sequencer = sequencer
         self._sealer = sealer
+        self._administration = administration
 
     async def faults_found(self, org_id: int, result: Result) -> None:
         """Freeze the org of a verification, unless an operator accepted all faults that it found.
@@ -73,19 +78,21 @@ class TrailGuard:
             return
         count = result.fault_count - len(common) - len(index)
         found = FaultSeqs(count, sorted({fault.seq for fault in own}))
-        if record.accepted_faults is not None:
-            accepted = msgspec.json.decode(record.accepted_faults, type=FaultSeqs)
-            if found.count <= accepted.count and set(found.seqs) <= set(accepted.seqs):
-                return
+        await self.register.catch_up()
+        accepted = self.register.state.accepted.get(org_id)
+        if accepted is not None and accepted.covers(found):
+            return
         first = f", the first at seq {own[0].seq}: {own[0].kind}" if own else ""
         faults = "1 fault" if count == 1 else f"{count} faults"
         reason = f"verification found {faults}{first}"
         log.error("org frozen: verification found faults", org=record.slug, reason=reason)
         metrics.FROZEN.inc()
-        await orgs.freeze_org(self._database, org_id, reason, msgspec.json.encode(found).decode())
+        await self._sequencer.freezes.freeze(org_id, record.slug, reason, found)
 
     async def thaw(self, org: OrgFacts, reason: str, key_id: str) -> None:
         """Let a frozen org accept entries again; record the reason as an entry of its trail."""
+        await self.register.catch_up()
+        freeze = self.register.state.frozen.get(org.id)
         record = await orgs.org_by_id(self._database, org.id)
         frozen = None if record is None else record.frozen_reason
         payload = {
@@ -95,19 +102,18 @@ class TrailGuard:
             "reason": reason,
             "frozen_reason": frozen,
         }
-
-        async def accept(transaction: AppendTransaction) -> AppendRefused | None:
-            await transaction.run(transaction.connection.execute(orgs.ACCEPT_FAULTS, org.id))
-            return None
-
-        await self._append(org, payload, None, accept, thaw=True)
+        change = Change(
+            org_id=org.id, reason=reason, faults=None if freeze is None else freeze.faults
+        )
+        about = _About(ChangeKind.THAWED, change, {"org": org.slug, "reason": reason})
+        await self._append(org, payload, None, about, None, thaw=True)
 
     async def erase(self, org: OrgFacts, name: str, key_id: str) -> Appended:
         """Destroy a subject's key and row, and record it in the trail, in one transaction.
 
         Raises NothingToErase if the org does not have this subject.
         """
-        ref = await ref_of(self._database, self._sealer, org, name)
+        ref = await ref_of(self._sealer, org, name)
         if ref is None:
             raise NothingToErase("this org does not have this subject; it may be erased already")
         lookup = self._sealer.keys(org).lookup(name)
@@ -118,28 +124,34 @@ class TrailGuard:
             return NothingToErase("this subject was just erased by another request")
 
         payload = {"event_type": ERASED, "actor": f"key:{key_id}", "action": "erase", "ref": ref}
-        appended = await self._append(org, payload, ref, erase)
+        about = _About(ChangeKind.ERASED, Change(org_id=org.id, ref=ref), {"org": org.slug})
+        appended = await self._append(org, payload, ref, about, erase)
         self._sealer.forget(org)
         return appended
 
     async def record(self, org: OrgFacts, event: Mapping[str, object]) -> Appended:
         """Record in a trail an act of the server, before or after it."""
-        return await self._append(org, event, None, None)
+        return await self._append(org, event, None)
 
     async def disclosed(self, org: OrgFacts, scope: Mapping[str, object], key_id: str) -> Appended:
         """Record that a bundle discloses sealed payloads or names, before it is sent."""
         act = {"event_type": DISCLOSED, "actor": f"key:{key_id}", "action": "disclose"}
-        return await self._append(org, {**act, **scope}, None, None)
+        return await self._append(org, {**act, **scope}, None)
 
     async def _append(
         self,
         org: OrgFacts,
         payload: Mapping[str, object],
         ref: str | None,
-        effect: Effect | None,
+        about: _About | None = None,
+        effect: Effect | None = None,
         *,
         thaw: bool = False,
     ) -> Appended:
+        """Append an entry of the server; if it is ``about`` a change, with the change's entry."""
+        if about is not None and org.slug == SYSTEM_ORG:
+            # One entry of this trail is both.
+            payload, about = {**payload, "register": about.change}, None
         body = msgspec.json.encode(payload)
         event = Event(msgspec.json.decode(body, type=EventFields), body)
 
@@ -156,4 +168,18 @@ class TrailGuard:
                 thaw=thaw,
             )
 
-        return await append_sealed(self._sequencer, self._sealer, org, [event], request)
+        async def append(request: AppendRequest) -> Appended:
+            if about is None:
+                return await self._sequencer.append(request)
+            actor = str(payload["actor"])
+            return (await self._administration.append_with([request], *about, actor=actor))[0]
+
+        return await append_sealed(append, self._sealer, org, [event], request)
+
+
+class _About(NamedTuple):
+    """A change that an entry of an org's own trail is about, with details for people."""
+
+    kind: ChangeKind
+    change: Change
+    details: Mapping[str, object]

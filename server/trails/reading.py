@@ -34,8 +34,8 @@ from ledger.errors import (
     SealingError,
 )
 from ledger.event import is_json_payload
+from ledger.rows import RowNotAuthentic
 from ledger.shapes import HashHex, RecordIdText, Seq, TimeText, shape
-from ledger.storage.database import Database
 from ledger.storage.entries.search import EntrySearch, Page
 from ledger.times import bound
 
@@ -128,7 +128,6 @@ class EntryQuery(msgspec.Struct, kw_only=True):
 
 
 async def find(
-    database: Database,
     trail: TrailReader,
     sealer: Sealer,
     org: OrgFacts,
@@ -138,7 +137,7 @@ async def find(
 ) -> Page:
     """Return one page of entries. Raises InvalidFilter."""
     from_seq = None if query.cursor is None else _parse_cursor(query.cursor)
-    resolved = await resolve(database, sealer, org, query, may_open=may_open)
+    resolved = await resolve(sealer, org, query, may_open=may_open)
     if resolved is None:
         return Page([], None)
     return await trail.page(
@@ -151,7 +150,7 @@ async def find(
 
 
 async def resolve(
-    database: Database, sealer: Sealer, org: OrgFacts, query: EntryQuery, *, may_open: bool
+    sealer: Sealer, org: OrgFacts, query: EntryQuery, *, may_open: bool
 ) -> EntryQuery | None:
     """Return the query in terms of leaves: in an org that seals, names are replaced by refs.
 
@@ -165,7 +164,7 @@ async def resolve(
             if name is not None and not sealing.is_ref(name):
                 if not may_open:
                     raise InvalidFilter(f'{role}: this API key may search by ref only ("ref:…")')
-                people[role] = ref = await ref_of(database, sealer, org, name)
+                people[role] = ref = await ref_of(sealer, org, name)
                 if ref is None:
                     return None
     return msgspec.structs.replace(query, **people)
@@ -218,7 +217,6 @@ def _moment(name: str, text: str | None) -> datetime | None:
 
 
 async def show(
-    database: Database,
     sealer: Sealer,
     org: OrgFacts,
     entries: Sequence[StoredEntry],
@@ -235,7 +233,7 @@ async def show(
             if leaf is not None
             for ref in (leaf.actor, leaf.subject, leaf.payload.seal)
         ]
-        opened = await opener(database, sealer, org, refs)
+        opened = await opener(sealer, org, refs)
     return [
         _body(entry, leaf, opened, may_open) for entry, leaf in zip(entries, leaves, strict=True)
     ]
@@ -312,13 +310,11 @@ def _is_json(payload: bytes) -> bool:
 def _open(opened: Opener, seal: str, entry: StoredEntry) -> bytes | None:
     try:
         return opened.payload(seal, entry.payload, entry.seq)
-    except (KeyNotRestored, SealingError, FormatError):
+    except (KeyNotRestored, RowNotAuthentic, SealingError, FormatError):
         return None
 
 
-async def payload_bytes(
-    database: Database, sealer: Sealer, org: OrgFacts, entry: StoredEntry
-) -> bytes | None:
+async def payload_bytes(sealer: Sealer, org: OrgFacts, entry: StoredEntry) -> bytes | None:
     """Return the exact bytes of an event as it was sent; None if its subject is erased.
 
     Raises KeyNotRestored, and SealingError or FormatError for an entry that was altered.
@@ -327,5 +323,5 @@ async def payload_bytes(
     seal = leaf.payload.seal
     if seal is None:
         return entry.payload
-    opened = await opener(database, sealer, org, [seal])
+    opened = await opener(sealer, org, [seal])
     return opened.payload(seal, entry.payload, entry.seq)

@@ -72,6 +72,11 @@ class RetentionTask:
         async with dropped_months.exclusive(self._retention_url) as acquired:
             if not acquired:
                 raise RetentionRefused("another process is dropping months; try again later")
+            if not await self._guard.register.store_snapshot():
+                raise RetentionRefused(
+                    'the trail "system" can\'t be read whole, and without a snapshot of the register '
+                    "no month of it may be dropped: verify it, and restore it"
+                )
             async with named_target(self._settings, url) as target:
                 await target.check()
                 recorder = Recorder(self._system, self._org)

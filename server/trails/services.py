@@ -10,14 +10,14 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from ledger.core.bundling import BundleBuilder
-from ledger.core.forged_rows import ForgedRowReports
 from ledger.core.lasting import Lasting
 from ledger.core.proving import Prover
 from ledger.core.reading.index_reports import IndexReports
 from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.qwed_rows import QwedRowFinder
 from ledger.core.reading.trail import TrailReader
-from ledger.core.sealing.sealer import Sealer
+from ledger.core.register import Register
+from ledger.core.sealing.sealer import Sealer, new_org_key
 from ledger.core.sequencer import BatchReport, Sequencer, SequencerLimits
 from ledger.core.verification.jobs import VerificationJobs
 from ledger.core.verification.work.crew import ArchiveAt
@@ -29,6 +29,7 @@ from ledger.storage import migrate, partitions
 from ledger.storage.database import Database
 from ledger.storage.verifications import VerificationTable
 from server import metrics
+from server.access.administration import Administration
 from server.access.auth import Authenticator
 from server.access.directory import Directory
 from server.feature import load
@@ -75,11 +76,13 @@ class Services:
         self.clock = clock
         self.database = database
         self.keyring = keyring
-        self.sealer = Sealer(database, secrets.master_key)
+        self.register = Register(database, keyring, row_key(secrets.master_key))
+        self.sealer = Sealer(database, secrets.master_key, self.register)
         self.sequencer = Sequencer(
             database,
             keyring,
             row_key(secrets.master_key),
+            register=self.register,
             limits=SequencerLimits(org_events=settings.queue_events),
             clock=clock.wall,
             observe=self._observe,
@@ -93,10 +96,16 @@ class Services:
             IntakeLimits(settings.max_events, settings.max_payload_bytes),
             self.lateness.require_signed,
         )
-        self.forged_rows = ForgedRowReports(database)
-        self.authenticator = Authenticator(database, secrets.master_key)
-        self.directory = Directory(database, secrets.master_key)
-        self.guard = TrailGuard(database, self.sequencer, self.sealer)
+        self.forged_rows = self.register.reports
+        self.administration = Administration(
+            database,
+            self.sequencer,
+            self.register,
+            lambda slug: new_org_key(secrets.master_key, slug),
+        )
+        self.authenticator = Authenticator(database, secrets.master_key, self.register)
+        self.directory = Directory(database, self.register)
+        self.guard = TrailGuard(database, self.sequencer, self.sealer, self.administration)
         self.trust = TrustSource(settings)
         self.limits = _limits(settings)
         self.verification_table = VerificationTable(database)
@@ -150,6 +159,7 @@ class Services:
                 await partitions.prepare(database, clock.moment())
             services = cls(settings, secrets, database, keyring, clock)
             await services.sequencer.connect()
+            await services.administration.begin()
         except BaseException:
             await database.close()
             raise

@@ -14,6 +14,7 @@ from server.trails.services import Services
 
 log = structlog.get_logger("quire")
 
+FOLLOW_S: Final = 1.0
 UPKEEP_S: Final = 3_600
 UPKEEP_AGAIN_S: Final = 60
 
@@ -50,6 +51,19 @@ async def follow_notifications(services: Services) -> None:
         },
         missed,
     )
+
+
+async def follow_register(services: Services) -> None:
+    """Follow the trail `system`, so that a freeze by another process is known here soon."""
+    trouble = Lasting("the register waits", "the register is followed again", grace_s=GRACE_S)
+    while True:
+        try:
+            await services.register.catch_up()
+        except DatabaseUnavailable as error:
+            trouble.failed(log.warning, str(error), early=log.info)
+        else:
+            trouble.fine()
+        await asyncio.sleep(FOLLOW_S)
 
 
 async def keep_up(services: Services) -> None:

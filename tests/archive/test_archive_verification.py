@@ -24,12 +24,12 @@ from ledger.chain import EMPTY_HEAD, extend
 from ledger.entry import to_datetime
 from ledger.keys import SigningKeyring
 from ledger.log_keys import KeyPins, KeySeeds, rotate
-from ledger.storage import orgs
 from ledger.storage.log_keys import publish_history
 from tests.support import blocks
 from tests.support.archives import HISTORY, KEYS, SignedTrail
 from tests.support.blocks import edit, remove
 from tests.support.evidence_damage import SCALE, damage_files
+from tests.support.orgs import add_org
 from tests.support.signing import checkpointer, log_keys
 from tests.support.tampering import Tampering, change, statement
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, RING, draft
@@ -120,7 +120,7 @@ async def test_an_idle_trail_survives_a_rotation_that_was_anchored_through_anoth
     """The idle trail's folder keeps an older key history than the anchors are signed with."""
     later = rotate(KEYS, KeySeeds(b"\x21" * 32, b"\x22" * 32), NOW_US + 1)
     await publish_history(archived.superuser, later.public())
-    await orgs.insert_org(archived.server, ORG_ID + 1, "busy", "Busy", "plain", b"")
+    await add_org(archived.server, ORG_ID + 1, "busy", "Busy", "plain", b"")
     rows, head = extend(ORG_ID + 1, "busy", EMPTY_HEAD, [draft(b"payload")], NOW_US, KEY)
     await blocks.write(archived.superuser, rows)
     await archived.superuser.execute(

@@ -21,6 +21,7 @@ from tests.support import blocks
 from tests.support.appending import new_org, process, sound_trail, superuser
 from tests.support.archives import HISTORY, KEYS, SignedTrail
 from tests.support.clusters import Cluster, Database
+from tests.support.orgs import add_org
 from tests.support.restoring import TABLES, contents, restore_inputs, signed_trail_of, verified
 from tests.support.signing import checkpointer, log_keys, sound_anchors, sound_history
 from tests.support.trails import ORG, ORG_ID
@@ -184,7 +185,7 @@ async def test_a_database_that_has_the_org_s_row_keeps_it_with_its_key(
     await archived_trail.archive(folder)
     database = await storage.Database.open(migrated_database.server_url, size=1)
     try:
-        await orgs.insert_org(database, ORG_ID, ORG, "Acme", "plain", b"its wrapped key")
+        await add_org(database, ORG_ID, ORG, "Acme", "plain", b"its wrapped key")
         (restored,) = await Restore(folder, migrated_database.owner_url, restore_inputs()).run(
             [ORG]
         )

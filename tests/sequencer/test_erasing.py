@@ -12,13 +12,16 @@ import msgspec
 import pytest
 
 from ledger.core.org import OrgFacts
+from ledger.core.register import Register
 from ledger.core.sealing.sealer import Sealer
 from ledger.core.sequencer import Appended, Effect, Sequencer, StaleSeal
 from ledger.entry import decode_leaf
 from ledger.errors import AppendRefused, OrgFrozen
 from ledger.event import Event, EventFields
+from ledger.sealing import row_key
 from ledger.storage import subjects
 from ledger.storage.trail import AppendTransaction
+from server.access.administration import Administration
 from server.trails.appending import Appender, IntakeLimits
 from server.trails.entry_kinds import ERASED
 from server.trails.guarding import NothingToErase, TrailGuard
@@ -35,6 +38,7 @@ from tests.support.appending import (
     until,
 )
 from tests.support.clusters import Database
+from tests.support.trails import RING
 
 
 @dataclass
@@ -50,12 +54,15 @@ class Office:
         await self.appender.append(org, [event(subject) for _ in range(count)])
 
 
-def office(of: Process) -> Office:
-    sealer = Sealer(of.database, MASTER_KEY)
+async def office(of: Process) -> Office:
+    register = Register(of.database, lambda _: RING, row_key(MASTER_KEY))
+    administration = Administration(of.database, of.sequencer, register, lambda _: b"")
+    await administration.begin(adopts=True)
+    sealer = Sealer(of.database, MASTER_KEY, register)
     return Office(
         sealer,
         Appender(of.sequencer, sealer, MASTER_KEY, IntakeLimits(10_000, 2**20)),
-        TrailGuard(of.database, of.sequencer, sealer),
+        TrailGuard(of.database, of.sequencer, sealer, administration),
         of.sequencer,
     )
 
@@ -73,7 +80,7 @@ async def sealing_org(first_process: Process) -> OrgFacts:
 
 @pytest.fixture
 async def offices(first_process: Process, second_process: Process) -> tuple[Office, Office]:
-    return office(first_process), office(second_process)
+    return await office(first_process), await office(second_process)
 
 
 async def refs(shared_database: Database, org: OrgFacts) -> list[tuple[str, str | None]]:

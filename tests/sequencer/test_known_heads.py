@@ -22,7 +22,7 @@ async def lock(database: Database, org: OrgFacts, appending: Process) -> LockedH
     connection = await asyncpg.connect(database.server_url)
     try:
         async with connection.transaction():
-            knows = appending.sequencer._heads.knows
+            knows = appending.sequencer._tools.heads.knows
             return (await heads.lock(connection, [org.id], knows))[org.id]
     finally:
         await connection.close()

@@ -166,7 +166,7 @@ async def connection(database: Database) -> AsyncIterator[Connection]:
             await blocks.create_partitions(connection, rows)
             await blocks.write(connection, rows)
         await connection.execute(
-            "INSERT INTO orgs (id, slug, name, privacy, wrapped_key) VALUES (7, 'x', 'x', 'plain', '')"
+            "INSERT INTO orgs (id, slug, name, privacy, wrapped_key, mac) VALUES (7, 'x', 'x', 'plain', '', '')"
         )
         await connection.execute(
             "INSERT INTO heads (org_id, seq, entry_hash, anchored_at) VALUES ($1, $2, $3, $4)",

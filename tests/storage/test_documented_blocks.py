@@ -17,9 +17,9 @@ from ledger.blocks.frames import DICTIONARY
 from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, extend
 from ledger.entry import to_datetime
 from ledger.storage import database as storage
-from ledger.storage import orgs
 from ledger.storage.entries import months, writing
 from tests.support.clusters import Database
+from tests.support.orgs import add_org
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, draft
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -65,8 +65,8 @@ async def test_the_program_reads_every_entry(database: Database, tmp_path: Path)
     entries = trail()
     pool = await storage.Database.open(database.server_url, size=1)
     try:
-        await orgs.insert_org(pool, ORG_ID, ORG, "Acme", "plain", b"")
-        await orgs.insert_org(pool, ORG_ID + 1, "other", "Other", "plain", b"")
+        await add_org(pool, ORG_ID, ORG, "Acme", "plain", b"")
+        await add_org(pool, ORG_ID + 1, "other", "Other", "plain", b"")
         async with pool.transaction() as connection:
             await months.create(connection, to_datetime(NOW_US))
             await writing.add(connection, entries)

@@ -20,9 +20,10 @@ from ledger.core.sequencer import Appended, AppendRequest, BatchReport, Sequence
 from ledger.entry import from_datetime
 from ledger.keys import SigningKeyring
 from ledger.sealing import row_key
-from ledger.storage import orgs, partitions
+from ledger.storage import partitions
 from ledger.storage.database import Database
 from tests.support import blocks, clusters
+from tests.support.orgs import add_org
 from tests.support.trails import RING, draft
 
 MASTER_KEY = bytes(range(32))
@@ -94,10 +95,7 @@ async def new_org(database: Database, *, seals: bool = False) -> OrgFacts:
     number = next(_ids)
     org = OrgFacts(number, f"org-{number}", seals, new_org_key(MASTER_KEY, f"org-{number}"))
     privacy = "sealed" if seals else "plain"
-    assert (
-        await orgs.insert_org(database, org.id, org.slug, org.slug, privacy, org.wrapped_key)
-        is None
-    )
+    assert await add_org(database, org.id, org.slug, org.slug, privacy, org.wrapped_key) is None
     await partitions.prepare(database, datetime.now(UTC))
     return org
 

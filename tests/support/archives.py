@@ -21,6 +21,7 @@ from ledger.storage.entries import writing
 from ledger.storage.log_keys import publish_history
 from ledger.storage.orgs import OrgRecord
 from tests.support import blocks, clusters
+from tests.support.orgs import add_org
 from tests.support.signing import checkpointer, log_keys
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, RING, draft
 
@@ -100,7 +101,7 @@ async def signed_trail(database: clusters.Database, memory: Path) -> AsyncIterat
     )
     server = await Database.open(database.server_url, size=4)
     try:
-        await orgs.insert_org(server, ORG_ID, ORG, "Acme", "plain", b"")
+        await add_org(server, ORG_ID, ORG, "Acme", "plain", b"")
         await publish_history(superuser, HISTORY)
         yield SignedTrail(database, server, superuser, memory)
     finally:

@@ -18,6 +18,7 @@ from ledger.entry import from_datetime, payload_digest
 from ledger.storage import dropped_months, orgs, partitions
 from tests.support.appending import Process, process
 from tests.support.archives import SignedTrail
+from tests.support.orgs import add_org
 from tests.support.trails import ORG, ORG_ID, RING
 
 SYSTEM_ID: Final = 99
@@ -72,7 +73,7 @@ async def retaining(
 async def append_to_system(running: Process, trail: SignedTrail, event: Mapping[str, Any]) -> int:
     """Append an event to the server's own trail, created if needed; returns its seq."""
     if await orgs.org_by_slug(trail.server, SYSTEM) is None:
-        await orgs.insert_org(trail.server, SYSTEM_ID, SYSTEM, "", "plain", b"")
+        await add_org(trail.server, SYSTEM_ID, SYSTEM, "", "plain", b"")
     return await _append(running, SYSTEM_ID, SYSTEM, event)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from ledger.core.org import OrgFacts
 from ledger.core.sealing.sealer import Drafted, Sealer
-from ledger.core.sequencer import Appended, AppendRequest, Sequencer, StaleSeal
+from ledger.core.sequencer import Appended, AppendRequest, StaleSeal
 from ledger.errors import DatabaseUnavailable
 from server.trails.appending import MAX_SEALINGS, append_sealed
 
@@ -37,7 +37,7 @@ class Erasures:
 
     async def run(self) -> Appended:
         return await append_sealed(
-            cast("Sequencer", self),
+            self.append,
             cast("Sealer", self),
             ORG,
             [],

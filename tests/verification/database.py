@@ -42,8 +42,8 @@ class Superuser:
         """Replace the org's trail by these rows and this head."""
         await self.connection.execute(f"TRUNCATE {blocks.TABLE}, heads, {TREES}")
         await self.connection.execute(
-            "INSERT INTO orgs (id, slug, name, privacy, wrapped_key) "
-            f"VALUES ({ORG_ID}, '{ORG}', 'Acme', 'plain', '') ON CONFLICT DO NOTHING"
+            "INSERT INTO orgs (id, slug, name, privacy, wrapped_key, mac) "
+            f"VALUES ({ORG_ID}, '{ORG}', 'Acme', 'plain', '', '') ON CONFLICT DO NOTHING"
         )
         await self.put_rows(rows, head)
 

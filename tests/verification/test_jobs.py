@@ -114,7 +114,7 @@ async def test_waiting_gives_up_in_time(
 
 async def _other_org(superuser: Superuser, number: int) -> TrailRange:
     await superuser.connection.execute(
-        "INSERT INTO orgs (id, slug, name, privacy, wrapped_key) VALUES ($1, $2, '', 'plain', '')",
+        "INSERT INTO orgs (id, slug, name, privacy, wrapped_key, mac) VALUES ($1, $2, '', 'plain', '', '')",
         ORG_ID + 1 + number,
         f"other-{number}",
     )

@@ -29,7 +29,8 @@ from ledger.errors import (
 )
 from ledger.keys import SigningKeyring
 from ledger.log_keys import KeyPins, LogKeyHistory
-from ledger.storage.restoring import NewOrg, RestoreTransaction, restoring
+from ledger.storage.orgs import OrgRow
+from ledger.storage.restoring import RestoreTransaction, restoring
 from ledger.storage.trees import ANCHOR_LOG
 
 ENTRIES_AT_ONCE: Final = 4_096
@@ -61,13 +62,14 @@ class RestoreInputs(NamedTuple):
     """The inputs of a restore from outside the archive and the database.
 
     ``pins`` pin the log's keys; ``new_key`` makes a wrapped key for the org with this slug;
-    ``recall`` returns the tree heads that a signer remembers as its last of these orgs;
+    ``row_key`` authenticates the rows of orgs; ``recall`` returns the tree heads that a signer remembers as its last of these orgs;
     ``attestors`` are trusted for timestamps and cosignatures.
     """
 
     keyring: SigningKeyring
     pins: KeyPins
     new_key: Callable[[str], bytes]
+    row_key: bytes
     recall: Callable[[Sequence[int]], Mapping[int, SignedTreeHead]] = lambda _: {}
     attestors: TrustedAttestors = TrustedAttestors()
 
@@ -157,18 +159,17 @@ class Restore:
                 "without it"
             )
         lost = self._lost(about, checkpoint, await transaction.head_seq(about.org_id))
-        made = await transaction.add_org(
-            NewOrg(
-                about.org_id,
-                about.org,
-                about.name,
-                about.privacy,
-                self._inputs.new_key(about.org),
-                to_datetime(about.created_us),
-                False,  # org.json is not signed: it must not make a log public
-                checkpoint.size if about.privacy == _SEALED else 0,
-            )
+        row = OrgRow(
+            about.org_id,
+            about.org,
+            about.name,
+            about.privacy,
+            self._inputs.new_key(about.org),
+            False,  # org.json is not signed: it must not make a log public
+            checkpoint.size if about.privacy == _SEALED else 0,
         )
+        mac = row.mac(self._inputs.row_key)
+        made = await transaction.add_org(row, to_datetime(about.created_us), mac)
         tree = TreeRestore(
             transaction, about.org_id, reader.history(), lambda row: _root(reader, history, row)
         )

@@ -25,13 +25,14 @@ from ledger.archive.retention.holding import Holding
 from ledger.archive.retention.locks import ObjectLocks, unprotected
 from ledger.archive.targets import Target
 from ledger.archive.writing.object_writer import ObjectLock
+from ledger.blocks.block import SYSTEM_ORG
 from ledger.errors import ArchiveError, DatabaseUnavailable, RetentionRefused
 from ledger.keys import SigningKeyring
 from ledger.storage.database import Database
 from ledger.storage.entries import months
 from ledger.storage.entries.months import DroppedRange, Month
 
-SYSTEM: Final = "system"
+SYSTEM: Final = SYSTEM_ORG
 """Slug of the org whose trail records the server's own decisions."""
 DROPPED: Final = "quire.partition_dropped"
 CONTINUED: Final = "quire.month_leaving"

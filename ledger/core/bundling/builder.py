@@ -96,7 +96,7 @@ class BundleBuilder:
         writer.add_checkpoint(
             covering.checkpoint.size, covering.checkpoint.note, covering.anchoring
         )
-        discloser = Discloser(self._database, self._sealer, org, contents.disclosure)
+        discloser = Discloser(self._sealer, org, contents.disclosure)
         async for batch in self._batches(contents):
             lookup = await discloser.look_up(batch)
             stored = await self._tiles(contents, batch)

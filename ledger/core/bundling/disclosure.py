@@ -15,8 +15,6 @@ from ledger.core.sealing.sealer import Sealer
 from ledger.entry import Leaf
 from ledger.errors import FormatError, SealingError
 from ledger.evidence.format import MEMBER_BYTES_MAX, Field, PayloadLine, State
-from ledger.storage import subjects
-from ledger.storage.database import Database
 from ledger.storage.entries.blocks import DamagedTrail
 
 LINE_BYTES: Final = 512
@@ -42,10 +40,8 @@ class Discloser:
     Erasures are read from the database for each batch, never from a cache.
     """
 
-    def __init__(
-        self, database: Database, sealer: Sealer, org: OrgFacts, disclosure: Disclosure | None
-    ) -> None:
-        self._database = database
+    def __init__(self, sealer: Sealer, org: OrgFacts, disclosure: Disclosure | None) -> None:
+        self._sealer = sealer
         self._org = org
         self._keys = sealer.keys(org) if org.seals else None
         self._disclosure = disclosure or Disclosure(frozenset(), ())
@@ -71,13 +67,14 @@ class Discloser:
             leaf.payload.seal for _, leaf in entries if self._disclosure.shows("payload", leaf.seq)
         }
         refs = sorted(ref for ref in seals | named if ref and ref.startswith(sealing.REF_PREFIX))
-        rows = await subjects.by_refs(self._database, self._org.id, refs) if refs else []
+        rows, removed = await self._sealer.living(self._org, refs)
         wanted = (row for row in rows if row.ref in opened | named)
         people = open_people(self._keys, self._org, wanted)
         self.names |= {ref: people[ref].name for ref in named & people.keys()}
         return SubjectLookup(
             Opener(self._org, self._keys, people),
             frozenset([sealing.ORG_SEAL, *(row.ref for row in rows)]),
+            removed,
         )
 
     def line(self, entry: StoredEntry, leaf: Leaf, lookup: SubjectLookup) -> PayloadLine:
@@ -103,6 +100,8 @@ class Discloser:
             # The format has no state for a key that was not restored; "erased" would be wrong.
             if seal not in lookup.living or seal == sealing.ORG_SEAL:
                 return "sealed"
+        elif seal in lookup.removed:
+            return "sealed"  # nobody erased the person
         elif seal not in lookup.living:
             return "erased"
         return "disclosed" if self._disclosure.shows("payload", leaf.seq) else "sealed"
@@ -123,7 +122,11 @@ class Discloser:
 
 
 class SubjectLookup(NamedTuple):
-    """The persons in a batch: an opener for those to disclose, and the seals that still have keys."""
+    """The persons in a batch: an opener for those to disclose, and the seals that still have keys.
+
+    ``removed`` are refs whose rows were removed, though nobody erased the persons.
+    """
 
     opener: Opener | None
     living: frozenset[str]
+    removed: frozenset[str] = frozenset()

@@ -10,8 +10,6 @@ from ledger.core.org import OrgFacts
 from ledger.core.sealing.sealer import OrgKeys, Sealer, subject_key
 from ledger.errors import KeyNotRestored, SealingError
 from ledger.rows import RowNotAuthentic
-from ledger.storage import subjects
-from ledger.storage.database import Database
 from ledger.storage.subjects import SubjectRecord
 
 
@@ -23,12 +21,22 @@ class Opened(NamedTuple):
 
 
 class Opener:
-    """Opens payloads and refs of one org for one read; erased refs stay closed."""
+    """Opens payloads and refs of one org for one read; erased refs stay closed.
 
-    def __init__(self, org: OrgFacts, keys: OrgKeys, people: dict[str, Opened]) -> None:
+    ``removed`` are refs whose rows were removed, though nobody erased the persons.
+    """
+
+    def __init__(
+        self,
+        org: OrgFacts,
+        keys: OrgKeys,
+        people: dict[str, Opened],
+        removed: frozenset[str] = frozenset(),
+    ) -> None:
         self._org = org
         self._keys = keys
         self._people = people
+        self._removed = removed
 
     def name(self, ref: str | None) -> str | None:
         """The name behind a ref; an erased ref, or text that is no ref, is returned unchanged."""
@@ -37,7 +45,7 @@ class Opener:
 
     def is_erased(self, seal: str, seq: int) -> bool:
         """True if the key behind this seal of entry ``seq`` was destroyed."""
-        return self._is_missing(seal) and not self.is_lost(seal, seq)
+        return self._is_missing(seal) and seal not in self._removed and not self.is_lost(seal, seq)
 
     def is_lost(self, seal: str, seq: int) -> bool:
         """True if the key behind this seal of entry ``seq`` was not restored with the trail."""
@@ -50,13 +58,19 @@ class Opener:
     def payload(self, seal: str, sealed: bytes, seq: int) -> bytes | None:
         """The payload of entry ``seq`` as it was sent, or None if its subject is erased.
 
-        Raises KeyNotRestored, and SealingError or MalformedSealedPayload for altered bytes.
+        Raises KeyNotRestored, RowNotAuthentic, and SealingError or MalformedSealedPayload for altered
+        bytes.
         """
         if self.is_lost(seal, seq):
             raise KeyNotRestored(
                 f"the key that opens entry {seq} was not restored: org {self._org.slug} came back "
                 "from its archive, which holds no keys. Restore the tables orgs and subjects from "
                 "a backup of the database before the archive"
+            )
+        if seal in self._removed:
+            raise RowNotAuthentic(
+                f"the row of table subjects with ref {seal} of org {self._org.slug} was removed from "
+                "the database, and nobody erased the person. Restore the row from a backup"
             )
         aad = sealing.payload_aad(self._org.slug, seal)
         if seal == sealing.ORG_SEAL:
@@ -101,18 +115,16 @@ def _opened(keys: OrgKeys, org: OrgFacts, row: SubjectRecord) -> Opened:
     return Opened(name, key)
 
 
-async def opener(
-    database: Database, sealer: Sealer, org: OrgFacts, refs: Iterable[str | None]
-) -> Opener:
+async def opener(sealer: Sealer, org: OrgFacts, refs: Iterable[str | None]) -> Opener:
     """An opener for these refs. Their keys are read from the database now, never from a cache."""
     keys = sealer.keys(org)
     distinct = {ref for ref in refs if ref is not None and ref.startswith(sealing.REF_PREFIX)}
-    rows = await subjects.by_refs(database, org.id, sorted(distinct)) if distinct else []
-    return Opener(org, keys, open_people(keys, org, rows))
+    living = await sealer.living(org, sorted(distinct))
+    return Opener(org, keys, open_people(keys, org, living.rows), living.removed)
 
 
-async def ref_of(database: Database, sealer: Sealer, org: OrgFacts, name: str) -> str | None:
+async def ref_of(sealer: Sealer, org: OrgFacts, name: str) -> str | None:
     """The ref of a person in a sealing org, or None."""
     keys = sealer.keys(org)
-    _, rows = await subjects.find(database, org.id, [keys.lookup(name)])
+    _, rows = await sealer.find(org, [keys.lookup(name)])
     return next(iter(open_people(keys, org, rows)), None)

@@ -17,6 +17,7 @@ from blake3 import blake3
 from ledger import sealing
 from ledger.chain import Draft
 from ledger.core.org import OrgFacts
+from ledger.core.register import Register
 from ledger.entry import payload_digest, search_tag
 from ledger.errors import DatabaseUnavailable, SealingError
 from ledger.event import Event
@@ -53,6 +54,13 @@ class Cache(NamedTuple):
     subjects: dict[str, Subject]
 
 
+class Living(NamedTuple):
+    """The rows of persons, and the refs that have none although nobody erased them here."""
+
+    rows: list[SubjectRecord]
+    removed: frozenset[str]
+
+
 class OrgKeys:
     """The unwrapped keys of one org, and its cache of subjects.
 
@@ -79,9 +87,15 @@ def new_org_key(master_key: bytes, slug: str) -> bytes:
 
 
 class Sealer:
-    """Makes drafts of events. One per process; safe for concurrent use on one event loop."""
+    """Makes drafts of events. One per process; safe for concurrent use on one event loop.
 
-    def __init__(self, database: Database, master_key: bytes) -> None:
+    ``register`` knows who was erased; without one, a row that is there counts.
+    """
+
+    def __init__(
+        self, database: Database, master_key: bytes, register: Register | None = None
+    ) -> None:
+        self.register = register
         self._database = database
         self._master_key = master_key
         self._orgs: dict[int, OrgKeys] = {}
@@ -142,11 +156,61 @@ class Sealer:
             "subjects of this org are being erased faster than events can be sealed; retry shortly"
         )
 
+    async def find(
+        self, org: OrgFacts, lookups: Sequence[bytes]
+    ) -> tuple[int, list[SubjectRecord]]:
+        """Return the org's erasure count, and the stored rows for these lookups.
+
+        Raises RowNotAuthentic for the row of an erased person that was put back.
+        """
+        erasures, rows = await subjects.find(self._database, org.id, lookups)
+        if rows:
+            await self._require_living(org, [row.ref for row in rows])
+        return erasures, rows
+
+    async def living(self, org: OrgFacts, refs: Sequence[str]) -> Living:
+        """Return the rows of these refs, but for those of erased persons that were put back."""
+        if not refs:
+            return Living([], frozenset())
+        rows = await subjects.by_refs(self._database, org.id, refs)
+        if self.register is None:
+            return Living(rows, frozenset())
+        await self.register.catch_up()
+        erased = {ref for ref in refs if self.register.is_erased(org.id, ref)}
+        for row in rows:
+            if row.ref in erased:
+                self._report_returned(org, row.ref)
+        removed = frozenset(refs) - erased - {row.ref for row in rows}
+        if removed and not org.keys_lost_below:
+            detail = (
+                f"the row of table subjects with ref {min(removed)} of org {org.slug} was removed"
+            )
+            self.register.reports.found(org.id, detail)
+        return Living([row for row in rows if row.ref not in erased], removed)
+
+    async def _require_living(self, org: OrgFacts, refs: Iterable[str]) -> None:
+        """Raise RowNotAuthentic if the rows of these refs are those of erased persons."""
+        if self.register is None:
+            return
+        await self.register.catch_up()
+        for ref in refs:
+            if self.register.is_erased(org.id, ref):
+                raise RowNotAuthentic(self._report_returned(org, ref))
+
+    def _report_returned(self, org: OrgFacts, ref: str) -> str:
+        detail = (
+            f"the row of table subjects with ref {ref} of org {org.slug} is an erased person's: it was "
+            "put back into the database. Delete it"
+        )
+        if self.register is not None:
+            self.register.reports.found(org.id, detail)
+        return detail
+
     async def _load(
         self, org: OrgFacts, keys: OrgKeys, names: Iterable[str]
     ) -> tuple[int, dict[str, Subject]]:
         by_lookup = {keys.lookup(name): name for name in names}
-        erasures, rows = await subjects.find(self._database, org.id, list(by_lookup))
+        erasures, rows = await self.find(org, list(by_lookup))
         new = by_lookup.keys() - {row.lookup for row in rows}
         if new:
             await subjects.create(
@@ -155,7 +219,7 @@ class Sealer:
                 [_new_subject(keys, lookup, by_lookup[lookup]) for lookup in new],
             )
             # A crash here leaves keys of persons without entries; the next request uses them.
-            erasures, rows = await subjects.find(self._database, org.id, list(by_lookup))
+            erasures, rows = await self.find(org, list(by_lookup))
         return erasures, {by_lookup[row.lookup]: _subject(keys, org, row) for row in rows}
 
 

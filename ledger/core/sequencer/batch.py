@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ledger.chain import ChainHead, next_time_us
 from ledger.core.sequencer.extension import LaneExtension
+from ledger.core.sequencer.freezing import Freezes
 from ledger.core.sequencer.head_check import head_fault, head_for_thaw
 from ledger.core.sequencer.lane import Lane, SeenHead, SeenHeads
 from ledger.core.sequencer.late import LateAnswer
@@ -24,10 +25,33 @@ from ledger.keys import SigningKeyring
 from ledger.storage import idempotency
 from ledger.storage.entries.heads import LockedHead
 from ledger.storage.idempotency import KeyUse
+from ledger.storage.security_events import storable
 from ledger.storage.trail import AppendTransaction, HeadMove
 
 Refusal = tuple[AppendRequest, Exception]
 Answer = tuple[AppendRequest, Appended]
+
+
+class BatchTools(NamedTuple):
+    """What all batches of a sequencer share.
+
+    ``keyring(refresh)`` returns the signing keys, ``clock`` the time in µs, and ``row_key``
+    authenticates the rows of idempotency keys.
+    """
+
+    heads: SeenHeads
+    keyring: Callable[[bool], SigningKeyring]
+    clock: Callable[[], int]
+    row_key: bytes
+    freezes: Freezes
+
+
+class FoundFault(NamedTuple):
+    """An org whose head failed its check, to be frozen after the batch."""
+
+    org_id: int
+    org: str
+    reason: str
 
 
 class LaneBatch(NamedTuple):
@@ -46,7 +70,7 @@ class BatchOutcome:
         self.refusals: list[Refusal] = []
         self.moves: list[HeadMove] = []
         self.seen: list[SeenHead] = []
-        self.frozen: list[tuple[str, str]] = []
+        self.faults: list[FoundFault] = []
         self.entries = 0
 
     def settle(self, heads: SeenHeads) -> None:
@@ -62,19 +86,9 @@ class BatchOutcome:
 class Batch:
     """The turns of some lanes, and the transaction that carries them out."""
 
-    def __init__(
-        self,
-        turns: Sequence[LaneBatch],
-        heads: SeenHeads,
-        keyring: Callable[[bool], SigningKeyring],
-        clock: Callable[[], int],
-        row_key: bytes,
-    ) -> None:
+    def __init__(self, turns: Sequence[LaneBatch], tools: BatchTools) -> None:
         self.turns = turns
-        self._row_key = row_key
-        self._heads = heads
-        self._keyring = keyring
-        self._clock = clock
+        self._heads, self._keyring, self._clock, self._row_key, self._freezes = tools
         self.now_us = 0
         self._moments_us: set[int] = set()
 
@@ -88,9 +102,7 @@ class Batch:
         self._moments_us = {self.now_us}
         outcome = BatchOutcome()
         await transaction.begin()
-        locked = await transaction.lock_heads(
-            [turn.lane.org_id for turn in self.turns], self._heads.knows
-        )
+        locked = await transaction.lock_heads(self._locked_orgs(), self._heads.knows)
         beyond = await transaction.orgs_beyond(
             [
                 (org_id, row.head.seq)
@@ -123,6 +135,10 @@ class Batch:
             await idempotency.record(transaction, day, new, self._row_key)
         return outcome
 
+    def _locked_orgs(self) -> list[int]:
+        """The orgs whose head rows the transaction locks."""
+        return [turn.lane.org_id for turn in self.turns]
+
     def _digests(self) -> set[tuple[int, KeyDigest]]:
         """The digests of all keys of the requests, each with its org."""
         digests = set()
@@ -146,6 +162,9 @@ class Batch:
         if turn.requests[0].thaw:
             return await head_for_thaw(transaction, lane.org_id, row)
         reason = None if row is None else row.frozen_reason
+        if reason is None and self._freezes.reason(lane.org_id) is not None:
+            # Thawed by another process, or its row was changed behind the server's back.
+            reason = await self._freezes.confirmed(lane.org_id, lane.org)
         if reason is None:
             if row is not None:
                 row = await transaction.with_payload(row)
@@ -154,8 +173,8 @@ class Batch:
                 assert row is not None
                 outcome.seen.append(SeenHead(lane.org_id, row.head, row.thawed_us, row.mark))
                 return row.head
-            reason = await transaction.freeze(lane.org_id, reason)
-            outcome.frozen.append((lane.org, reason))
+            reason = storable(reason)
+            outcome.faults.append(FoundFault(lane.org_id, lane.org, reason))
         error = OrgFrozen(lane.org, reason)
         outcome.refusals += [(request, error) for request in turn.requests]
         return None

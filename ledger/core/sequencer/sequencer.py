@@ -11,14 +11,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
-from ledger.core.sequencer.batch import Batch, BatchOutcome, LaneBatch
+from ledger.core.register import Register
+from ledger.core.sequencer.batch import Batch, BatchOutcome, BatchTools, LaneBatch
 from ledger.core.sequencer.committer import Committer
+from ledger.core.sequencer.freezing import RecordedFreezes, RowFreezes
 from ledger.core.sequencer.lane import Lane, SeenHeads
 from ledger.core.sequencer.mishaps import OnMishap, StepGuard
 from ledger.core.sequencer.request import Appended, AppendRequest
+from ledger.core.sequencer.together import Refused, WholeBatch
 from ledger.errors import ClockUnsteady, OutcomeUnknown, QueueFull, ShuttingDown, StorageError
 from ledger.keys import SigningKeyring
 from ledger.storage.database import Database
@@ -61,9 +64,11 @@ class Sequencer:
     """Takes append requests and makes each durable once, in order.
 
     ``keyring(refresh)`` returns the signing keys, read again when ``refresh`` is
-    True; ``row_key`` authenticates the rows of idempotency keys. ``clock`` raises ClockUnsteady while its time can't be trusted: nothing is
-    written then. ``observe`` is called after each commit, ``on_mishap`` for each exception that
-    would have ended a committer. Call start, then append as often as needed, then close.
+    True; ``row_key`` authenticates the rows of idempotency keys. ``register`` knows which orgs are
+    frozen; without one, their rows decide. ``clock`` raises ClockUnsteady while its time can't be
+    trusted: nothing is written then. ``observe`` is called after each commit, ``on_mishap`` for each
+    exception that would have ended a committer. Call start, then append as often as needed, then
+    close.
     """
 
     def __init__(
@@ -72,19 +77,22 @@ class Sequencer:
         keyring: Callable[[bool], SigningKeyring],
         row_key: bytes,
         *,
+        register: Register | None = None,
         limits: SequencerLimits | None = None,
         clock: Callable[[], int] = system_clock_us,
         observe: Callable[[BatchReport], None] | None = None,
         on_mishap: OnMishap | None = None,
     ) -> None:
         self._database = database
-        self._keyring = keyring
-        self._row_key = row_key
-        self._clock = clock
+        self.freezes = (
+            RowFreezes(database)
+            if register is None
+            else RecordedFreezes(database, register, self.append_together)
+        )
+        self._tools = BatchTools(SeenHeads(), keyring, clock, row_key, self.freezes)
         self._limits = limits or SequencerLimits()
         self._observe = observe
         self._mishaps = StepGuard(on_mishap)
-        self._heads = SeenHeads()
         self._lanes: dict[int, Lane] = {}
         self._ready: dict[int, Lane] = {}
         self._wake = asyncio.Event()
@@ -194,7 +202,7 @@ class Sequencer:
             self._release(turns)
 
     async def _commit(self, turns: list[LaneBatch]) -> None:
-        batch = Batch(turns, self._heads, self._keyring, self._clock, self._row_key)
+        batch = Batch(turns, self._tools)
         self._in_flight.add(batch)
         started = time.perf_counter()
         try:
@@ -205,18 +213,64 @@ class Sequencer:
             # Outside the try: a committed batch must never be run again. A crash here leaves
             # the entries durable and their callers without an answer: a retry with the same
             # idempotency key is answered with these entries, a retry without one appends twice.
-            seconds = time.perf_counter() - started
-            self._settle(outcome, turns)
-            with self._mishaps.caught("observe"):
-                self._report(outcome, len(turns), seconds)
-            await self._answer_late(outcome, turns)
+            await self._finish(outcome, turns, time.perf_counter() - started)
         finally:
             self._in_flight.discard(batch)
 
-    def _settle(self, outcome: BatchOutcome, turns: list[LaneBatch]) -> None:
+    async def _finish(
+        self, outcome: BatchOutcome, turns: Sequence[LaneBatch], seconds: float
+    ) -> None:
+        """Freeze the orgs with a fault, and answer the callers of a committed batch."""
+        await self._freeze(outcome)
+        self._settle(outcome, turns)
+        with self._mishaps.caught("observe"):
+            self._report(outcome, len(turns), seconds)
+        await self._answer_late(outcome, turns)
+
+    async def _freeze(self, outcome: BatchOutcome) -> None:
+        """Freeze orgs whose heads have a fault; where that fails, the next append finds it again."""
+        for fault in outcome.faults:
+            with self._mishaps.caught("freeze"):
+                await self.freezes.freeze(*fault)
+
+    async def append_together(
+        self, requests: Sequence[AppendRequest], locks: Collection[int] = ()
+    ) -> Sequence[Appended]:
+        """Append requests of several orgs in one transaction, all or none, past the lanes.
+
+        ``locks`` are further orgs whose head rows an effect changes. Cancelling the caller does not
+        cancel the requests. Raises as :meth:`append` does.
+        """
+        if self._closing:
+            raise ShuttingDown("the server is shutting down; retry against another server")
+        batch = WholeBatch(requests, self._tools, locks)
+        self._in_flight.add(batch)
+        commit = asyncio.create_task(self._commit_whole(batch))
+        await asyncio.shield(commit)
+        return [await request.future for request in requests]
+
+    async def _commit_whole(self, batch: WholeBatch) -> None:
+        started = time.perf_counter()
+        try:
+            outcome = await self._committer.commit(batch)
+        except Refused as refused:
+            await self._freeze(refused.outcome)
+            errors = dict(refused.outcome.refusals)
+            first = next(iter(errors.values()))
+            for request in batch.requests:
+                request.refuse(errors.get(request, first))
+        except Exception as error:  # noqa: BLE001 - its callers get it
+            for request in batch.requests:
+                request.refuse(error)
+        else:
+            await self._finish(outcome, batch.turns, time.perf_counter() - started)
+        finally:
+            self._in_flight.discard(batch)
+
+    def _settle(self, outcome: BatchOutcome, turns: Sequence[LaneBatch]) -> None:
         """Answer the callers of a committed batch; an error in one answer stops no other."""
         try:
-            outcome.settle(self._heads)
+            outcome.settle(self._tools.heads)
         except Exception as error:  # noqa: BLE001 - committed: no caller may be left waiting
             self._mishaps.report("settle", error)
             for request, appended in outcome.answers:
@@ -227,7 +281,7 @@ class Sequencer:
                     request.refuse(refusal)
             _refuse_unanswered(turns)
 
-    async def _answer_late(self, outcome: BatchOutcome, turns: list[LaneBatch]) -> None:
+    async def _answer_late(self, outcome: BatchOutcome, turns: Sequence[LaneBatch]) -> None:
         """Answer the callers whose answers are read after the commit; the lanes wait meanwhile."""
         for late in outcome.late:
             with self._mishaps.caught("settle"):
@@ -250,7 +304,9 @@ class Sequencer:
 
     def _report(self, outcome: BatchOutcome, orgs: int, seconds: float) -> None:
         if self._observe is not None:
-            self._observe(BatchReport(outcome.entries, orgs, seconds, outcome.frozen))
+            self._observe(
+                BatchReport(outcome.entries, orgs, seconds, [fault[1:] for fault in outcome.faults])
+            )
 
     def _release(self, turns: list[LaneBatch]) -> None:
         for turn in turns:
@@ -291,7 +347,7 @@ class Sequencer:
         await self._committer.close()
 
 
-def _refuse_unanswered(turns: list[LaneBatch]) -> None:
+def _refuse_unanswered(turns: Sequence[LaneBatch]) -> None:
     """Refuse the requests of these turns that have no answer yet, with an unknown outcome."""
     reason = (
         "an internal error (see the server's log) prevented the answer, but this may have been "

@@ -10,18 +10,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ledger.archive.restore.run import Restore, RestoreInputs, RestoreResult
 from ledger.archive.verification.anchoring import TrustedAttestors
+from ledger.blocks.block import SYSTEM_ORG
 from ledger.checkpoint import SignedTreeHead
 from ledger.core.checkpointing import MEMORY_FILE, recall
 from ledger.core.sealing.sealer import new_org_key
+from ledger.entry import to_datetime
 from ledger.errors import KeyHistoryError
 from ledger.log_keys import KeyPins, parse_trust
+from ledger.sealing import row_key
+from ledger.storage import partitions
+from ledger.storage.clock import now_us
 from ledger.storage.database import Database
+from server.access.administering import administering
 from server.cli.base import output
 from server.cli.base.root import CommandFailure
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count
 from server.keys.attestors import timestamp_trust, witness_policy
 from server.keys.first_start import load_secrets, read_log_keys
+from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import claim
 from server.process.own_database import own_database
 from server.settings import Settings
@@ -70,7 +77,7 @@ def restore(
         restored, warnings = asyncio.run(
             _restored(settings, target, urls.owner, inputs, orgs, shorter)
         )
-        asyncio.run(_claim(settings, urls.server))
+        asyncio.run(_finish(settings, urls.server, [one.org for one in restored]))
     for result in restored:
         if as_json:
             output.print_json(result._asdict())
@@ -106,6 +113,7 @@ def _inputs(settings: Settings, pins: KeyPins | None) -> RestoreInputs:
         secrets.keyring,
         pins,
         lambda slug: new_org_key(secrets.master_key, slug),
+        row_key(secrets.master_key),
         remembered,
         TrustedAttestors(timestamp_trust(settings), policy),
     )
@@ -141,11 +149,22 @@ async def _restored(
             return await work.run(orgs), work.warnings
 
 
-async def _claim(settings: Settings, url: str) -> None:
-    """Record the owner of the database; after a crash before this, the first start does it."""
+async def _finish(settings: Settings, url: str, orgs: Sequence[str]) -> None:
+    """Record the owner of the database, and the rows of the restored orgs.
+
+    After a crash before this, the first start records the owner, and `quire orgs adopt` the rows.
+    """
+    secrets = load_secrets(settings, database_is_new=False)
     database = await Database.open(url, size=1)
     try:
-        await claim(database, settings, load_secrets(settings, database_is_new=False))
+        await claim(database, settings, secrets)
+        await partitions.prepare(database, to_datetime(await now_us(database)))
+        keyring = LiveKeyring.of(settings, secrets.keyring)
+        async with administering(
+            database, keyring, secrets.master_key, adopts=True
+        ) as administration:
+            for slug in sorted(orgs, key=lambda slug: slug != SYSTEM_ORG):
+                await administration.restored(slug)
     finally:
         await database.close()
 

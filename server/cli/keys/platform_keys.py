@@ -10,10 +10,12 @@ from typing import NamedTuple, TypeVar
 
 import click
 
-from ledger import sealing
 from ledger.storage import security_events
-from ledger.storage.api_keys import ApiKeyRecord, ApiKeyTable
+from ledger.storage.api_keys import ApiKeyRecord, ApiKeyRow
 from ledger.storage.database import Database
+from server.access.administering import administering
+from server.access.administration import Administration
+from server.access.api_keys import ApiKeys
 from server.access.auth import Authenticator
 from server.access.platform_keys import PLATFORM_KEY
 from server.cli.base import output
@@ -22,7 +24,8 @@ from server.cli.base.root import CommandFailure
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count, moment
 from server.cli.keys.api_keys import FORGED
-from server.keys.first_start import load_master_key
+from server.keys.first_start import load_master_key, load_secrets
+from server.keys.keyring import LiveKeyring
 from server.process.own_database import own_database
 from server.settings import Settings
 from server.settings.data_dir import make_data_dir
@@ -54,9 +57,7 @@ def platform() -> None:
 @output.json_option
 def list_keys(data_dir: Path | None, as_json: bool) -> None:
     """List the platform's API keys, including revoked ones."""
-    settings = _settings(data_dir)
-    master_key = load_master_key(settings)
-    found = _in_database(settings, lambda database: _keys(database, master_key).of_org(None))
+    found = _administered(_settings(data_dir), lambda work: work.keys.of_org(None))
     if as_json:
         for key in found:
             output.print_json(_document(key))
@@ -78,12 +79,9 @@ def rotate(keep: bool, data_dir: Path | None, as_json: bool) -> None:
     replaces a lost platform key. Running servers apply the change at once.
     """
     settings = _settings(data_dir)
-    authenticator_key = load_master_key(settings)
     path = make_data_dir(settings.data_dir) / PLATFORM_KEY
     with locked_directory(path.parent):  # two rotations run one after the other
-        rotated = _in_database(
-            settings, lambda database: _rotate(path, database, authenticator_key, keep)
-        )
+        rotated = _administered(settings, lambda work: _rotate(path, work, keep))
     if as_json:
         output.print_json(rotated._asdict())
         return
@@ -97,62 +95,74 @@ def rotate(keep: bool, data_dir: Path | None, as_json: bool) -> None:
 @_data_dir
 def revoke(key_id: str, data_dir: Path | None) -> None:
     """Revoke a platform key, at once and permanently; the last one can only be rotated."""
-    settings = _settings(data_dir)
-    master_key = load_master_key(settings)
-    _in_database(settings, lambda database: _revoke(key_id, database, master_key))
+    _administered(_settings(data_dir), lambda work: _revoke(key_id, work))
     output.print_message(f"Platform key {key_id} is revoked.")
 
 
-async def _rotate(path: Path, database: Database, master_key: bytes, keep: bool) -> RotatedKey:
+class _Work(NamedTuple):
+    """What a command works with."""
+
+    database: Database
+    administration: Administration
+    authenticator: Authenticator
+
+    @property
+    def keys(self) -> ApiKeys:
+        """The API keys."""
+        return self.authenticator.keys
+
+
+async def _rotate(path: Path, work: _Work, keep: bool) -> RotatedKey:
     """Make and store a new key, then revoke the older ones.
 
     A crash in between leaves the older keys valid; the next rotation revokes them.
     """
-    authenticator = Authenticator(database, master_key)
-    keys = authenticator.keys
-    older = [] if keep else await _valid_ids(keys)
-    new = authenticator.new_key()
-    await keys.add(new.key_id, None, "rotation", "platform", new.secret_hash)
+    older = [] if keep else await _valid(work.keys)
+    new = work.authenticator.new_key()
+    key = ApiKeyRow(new.key_id, None, "rotation", "platform", new.secret_hash)
+    await work.administration.add_key(key, None)
     replace_private_file(path, new.token.encode() + b"\n")
-    for key_id in older:
-        await keys.revoke(key_id, None)
-    detail = f"{new.key_id} was made; revoked: {', '.join(older) or 'none'}"
-    await security_events.add(database, None, "platform_key_rotated", detail)
-    return RotatedKey(new.key_id, str(path), older)
+    for old in older:
+        await work.administration.revoke_key(old, None)
+    revoked = [old.id for old in older]
+    detail = f"{new.key_id} was made; revoked: {', '.join(revoked) or 'none'}"
+    await security_events.add(work.database, None, "platform_key_rotated", detail)
+    return RotatedKey(new.key_id, str(path), revoked)
 
 
-async def _revoke(key_id: str, database: Database, master_key: bytes) -> None:
-    keys = _keys(database, master_key)
-    valid = await _valid_ids(keys)
+async def _revoke(key_id: str, work: _Work) -> None:
+    valid = {key.id: key for key in await _valid(work.keys)}
     if key_id not in valid:
         raise CommandFailure(
             f"No valid platform key has the id {key_id}. List them with: quire keys platform list"
         )
-    if valid == [key_id]:
+    if len(valid) == 1:
         raise CommandFailure(
             f"{key_id} is the last valid platform key. Replace it with: quire keys platform rotate"
         )
-    await keys.revoke(key_id, None)
-    await security_events.add(database, None, "platform_key_revoked", key_id)
+    await work.administration.revoke_key(valid[key_id], None)
+    await security_events.add(work.database, None, "platform_key_revoked", key_id)
 
 
-async def _valid_ids(keys: ApiKeyTable) -> list[str]:
-    return [key.id for key in await keys.of_org(None) if key.is_valid]
-
-
-def _keys(database: Database, master_key: bytes) -> ApiKeyTable:
-    return ApiKeyTable(database, sealing.row_key(master_key))
+async def _valid(keys: ApiKeys) -> list[ApiKeyRecord]:
+    return [key for key in await keys.of_org(None) if key.is_valid]
 
 
 def _settings(data_dir: Path | None) -> Settings:
     return read_settings({"data_dir": data_dir})
 
 
-def _in_database(settings: Settings, work: Callable[[Database], Awaitable[R]]) -> R:
+def _administered(settings: Settings, work: Callable[[_Work], Awaitable[R]]) -> R:
+    load_master_key(settings)  # a missing file is reported before any database is started
+    secrets = load_secrets(settings, database_is_new=False)
+
     async def run(url: str) -> R:
         database = await Database.open(url, size=1)
         try:
-            return await work(database)
+            keyring = LiveKeyring.of(settings, secrets.keyring)
+            async with administering(database, keyring, secrets.master_key) as administration:
+                authenticator = Authenticator(database, secrets.master_key, administration.register)
+                return await work(_Work(database, administration, authenticator))
         finally:
             await database.close()
 

@@ -145,7 +145,6 @@ async def _select(
         )
         return structs.replace(stated, from_seq=first, to_seq=selection.seqs[-1]), selection
     query = await reading.resolve(
-        database,
         services.sealer,
         org,
         reading.EntryQuery(**structs.asdict(options.filter)),

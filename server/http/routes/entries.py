@@ -14,7 +14,8 @@ from ledger.entry import parse_record_id
 from ledger.errors import FormatError, KeyNotRestored, SealingError
 from ledger.event import is_json_payload
 from ledger.times import EXAMPLE
-from server.access.directory import Conflict, NotFound
+from server.access.administration import Conflict
+from server.access.directory import NotFound
 from server.access.rights import May
 from server.http.api.append import EVENT
 from server.http.api.orgs import HeadBody, head_body
@@ -130,10 +131,8 @@ async def list_entries(
         descending=order == "desc",
         limit=limit,
     )
-    page = await find(
-        services.database, services.trail, services.sealer, tenant, query, may_open=may_open
-    )
-    shown = await show(services.database, services.sealer, tenant, page.entries, may_open=may_open)
+    page = await find(services.trail, services.sealer, tenant, query, may_open=may_open)
+    shown = await show(services.sealer, tenant, page.entries, may_open=may_open)
     following = None if page.next_seq is None else cursor_of(page.next_seq)
     return Response(msgspec.json.encode(EntryPageBody(shown, following)), media_type=JSON)
 
@@ -148,9 +147,7 @@ async def get_entry(request: HttpRequest, org: OrgSlug, record: RecordName) -> R
     tenant, principal = org_of(request, org)
     entry = await _entry(request, tenant, record)
     services = services_of(request)
-    shown = await show(
-        services.database, services.sealer, tenant, [entry], may_open=principal.may(May.OPEN)
-    )
+    shown = await show(services.sealer, tenant, [entry], may_open=principal.may(May.OPEN))
     return Response(msgspec.json.encode(shown[0]), media_type=JSON)
 
 
@@ -175,7 +172,7 @@ async def get_payload(request: HttpRequest, org: OrgSlug, record: RecordName) ->
     entry = await _entry(request, tenant, record)
     services = services_of(request)
     try:
-        payload = await payload_bytes(services.database, services.sealer, tenant, entry)
+        payload = await payload_bytes(services.sealer, tenant, entry)
     except KeyNotRestored as error:
         raise Conflict(str(error)) from None
     except (SealingError, FormatError) as error:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from litestar import Router, delete, get, patch, post
 
+from ledger.blocks.block import SYSTEM_ORG
 from ledger.entry import has_control, rfc3339
 from ledger.storage import orgs
-from server.access.directory import SLUG, Conflict, NotFound, no_such_org
+from ledger.storage.api_keys import ApiKeyRow
+from server.access.administration import Conflict
+from server.access.directory import SLUG, NotFound, no_such_org
 from server.access.rights import May
 from server.http.api.keys import (
     CreateKey,
@@ -28,7 +31,7 @@ from server.http.api.orgs import (
     org_body,
 )
 from server.http.bodies import MAX_BYTES, json_body
-from server.http.caller import HttpRequest, org_of, principal_of, services_of
+from server.http.caller import HttpRequest, actor_of, org_of, principal_of, services_of
 from server.http.contract import NO_STORE, WRITE_PROBLEMS, any_key, asks
 from server.http.parameters import KeyId, Limit, OrgSlug, SlugCursor
 from server.http.problems import BadRequest
@@ -50,7 +53,7 @@ def _clean(field: str, text: str) -> str:
 
 
 async def _show(request: HttpRequest, org_id: int, slug: str) -> OrgBody:
-    record = await orgs.org_by_id(services_of(request).database, org_id)
+    record = await services_of(request).directory.record(org_id)
     if record is None:
         raise no_such_org(slug)
     return org_body(record)
@@ -84,16 +87,18 @@ async def create_org(request: HttpRequest) -> OrgBody:
     if SLUG.fullmatch(data.slug) is None:
         raise BadRequest(f"slug must be {SLUG_FORM}")
     name = _clean("name", data.name or data.slug)
-    org = await services_of(request).directory.create(data.slug, name, data.privacy)
+    if data.slug == SYSTEM_ORG:
+        raise Conflict(f'the slug "{data.slug}" is reserved for the server; choose another')
+    administration = services_of(request).administration
+    org = await administration.create_org(data.slug, name, data.privacy, actor_of(request))
     return await _show(request, org.id, org.slug)
 
 
 @get("/v1/orgs", operation_id="listOrgs", opt=asks(May.PLATFORM, problems=(400,)))
 async def list_orgs(request: HttpRequest, cursor: SlugCursor = None, limit: Limit = 100) -> OrgList:
     """List orgs in the order of their slugs (platform key)."""
-    records = await orgs.list_orgs(
-        services_of(request).database, _clean("cursor", cursor or ""), limit
-    )
+    directory = services_of(request).directory
+    records = await directory.listed(_clean("cursor", cursor or ""), limit)
     following = records[-1].slug if len(records) == limit else None
     return OrgList([org_body(record) for record in records], following)
 
@@ -124,7 +129,9 @@ async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
         raise BadRequest("give name, log_public or both: nothing else of an org can be changed")
     services = services_of(request)
     name = None if data.name is None else _clean("name", data.name)
-    await orgs.change_org(services.database, tenant.id, name=name, log_public=data.log_public)
+    await services.administration.change_org(
+        tenant.id, name=name, log_public=data.log_public, actor=actor_of(request)
+    )
     services.directory.forget_public(org)
     shown = await _show(request, tenant.id, org)
     if data.log_public:
@@ -149,8 +156,9 @@ async def thaw_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     tenant, principal = org_of(request, org)
     data: ThawOrg = await json_body(request)
     services = services_of(request)
-    record = await orgs.org_by_id(services.database, tenant.id)
-    if record is not None and record.frozen_at is None and record.has_head:
+    record = await services.directory.record(tenant.id)
+    frozen = record is None or record.frozen_at is not None or not record.has_head
+    if not frozen and services.register.freeze_of(tenant.id) is None:
         raise Conflict(f'org "{org}" is not frozen')
     await services.guard.thaw(tenant, _clean("reason", data.reason), principal.key_id)
     return await _show(request, tenant.id, org)
@@ -175,9 +183,9 @@ async def create_key(request: HttpRequest, org: OrgSlug) -> NewKeyBody:
     data: CreateKey = await json_body(request)
     services = services_of(request)
     new = services.authenticator.new_key()
-    keys = services.authenticator.keys
-    await keys.add(new.key_id, tenant.id, _clean("name", data.name), data.role, new.secret_hash)
-    record = await keys.find(new.key_id)
+    key = ApiKeyRow(new.key_id, tenant.id, _clean("name", data.name), data.role, new.secret_hash)
+    await services.administration.add_key(key, org, actor_of(request))
+    record = await services.authenticator.keys.find(new.key_id)
     assert record is not None
     return new_key_body(record, new.token)
 
@@ -205,8 +213,10 @@ async def revoke_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> None:
     tenant, _ = org_of(request, org)
     services = services_of(request)
     keys = services.authenticator.keys
-    known = not has_control(key_id) and await keys.revoke(key_id, tenant.id)
-    if not known:
+    record = None if has_control(key_id) else await keys.find(key_id)
+    if record is None or record.org_id != tenant.id or record.revoked_at is not None:
+        raise NotFound("this org has no valid key with this id")
+    if not await services.administration.revoke_key(record, org, actor_of(request)):
         raise NotFound("this org has no valid key with this id")
     services.authenticator.forget(key_id)
 

@@ -1,0 +1,21 @@
+"""The register: what the rows that decide must say now, folded from the trail of the org `system`."""
+
+from ledger.core.register.changes import API_KEYS, ORGS, Change, ChangeKind, FaultSeqs, erased_id
+from ledger.core.register.register import Register, RegisterMissing
+from ledger.core.register.reports import NOT_AUTHENTIC, ForgedRowReports
+from ledger.core.register.state import Freeze, RegisterState
+
+__all__ = [
+    "API_KEYS",
+    "NOT_AUTHENTIC",
+    "ORGS",
+    "Change",
+    "ChangeKind",
+    "FaultSeqs",
+    "ForgedRowReports",
+    "Freeze",
+    "Register",
+    "RegisterMissing",
+    "RegisterState",
+    "erased_id",
+]

@@ -1,0 +1,183 @@
+"""Follows the trail `system` and compares rows with it.
+
+A row that decides is right only if it has the MAC that its newest change in that trail states. So a
+row that was right once, and was put back, is refused. Every process that loads rows has a register,
+which it folds from the trail when it starts, and then follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, TypeVar
+
+from ledger.blocks.block import SYSTEM_ORG
+from ledger.chain import StoredEntry, check_entry
+from ledger.core.register.changes import change_of
+from ledger.core.register.reports import ForgedRowReports
+from ledger.core.register.state import RegisterState
+from ledger.errors import StorageError
+from ledger.keys import SigningKeyring
+from ledger.storage import register as storage
+from ledger.storage.database import Database
+from ledger.storage.register import Damage, Snapshot
+
+SNAPSHOT_ENTRIES: Final = 2_000
+"""A start that folds more entries than this stores a snapshot, for the next one."""
+_TRIES: Final = 3
+Row = TypeVar("Row")
+Facts = Callable[[Row], tuple[str, str, bytes]]
+"""Returns table, primary key and MAC of a row."""
+
+
+class RegisterMissing(StorageError):
+    """The trail `system` is missing, although there are rows that it must have recorded."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The database has orgs or API keys, but not the org `system`, whose trail records them. "
+            "It was removed, or the database was made by a version of Quire that did not record "
+            "them. Restore a backup of the database, or restore `system` from its archive: quire "
+            "archive restore system"
+        )
+
+
+class Register:
+    """The state of the register in one process. Its methods raise DatabaseUnavailable."""
+
+    def __init__(
+        self, database: Database, keyring: Callable[[bool], SigningKeyring], row_key: bytes
+    ) -> None:
+        self.row_key = row_key
+        self.reports = ForgedRowReports(database)
+        self.state = RegisterState()
+        self.system_id: int | None = None
+        self._database = database
+        self._keyring = keyring
+        self._seq = -1
+        self._hash = b""
+        self._damaged = -1
+        self._following = asyncio.Lock()
+
+    async def open(self, *, adopts: bool = False) -> bool:
+        """Fold the trail; False if the database is new and has no org `system`.
+
+        Raises RegisterMissing where there are other orgs, unless the caller ``adopts`` them.
+        """
+        self.system_id = await storage.system_org(self._database)
+        if self.system_id is None:
+            if not adopts and await storage.has_rows(self._database):
+                raise RegisterMissing
+            return False
+        await self._begin_at_snapshot(self.system_id)
+        began = self._seq
+        await self.follow()
+        if self._seq - began > SNAPSHOT_ENTRIES:
+            await self.store_snapshot()
+        return True
+
+    async def _begin_at_snapshot(self, system_id: int) -> None:
+        last = await storage.last_seq(self._database, system_id)
+        for snapshot in await storage.snapshots(self._database, last, self.row_key):
+            self.state = RegisterState.decoded(snapshot.state)
+            self._seq, self._hash = snapshot.seq, snapshot.entry_hash
+            return
+
+    async def store_snapshot(self) -> bool:
+        """Store the state for later starts; False if entries before it can't be read."""
+        if self._damaged >= 0 or self._seq < 0:
+            return False
+        snapshot = Snapshot(self._seq, self._hash, self.state.encoded())
+        await storage.add_snapshot(self._database, snapshot, self.row_key)
+        return True
+
+    async def catch_up(self) -> None:
+        """Follow the trail if its head has moved."""
+        if self.system_id is None:
+            self.system_id = await storage.system_org(self._database)
+        if self.system_id is None:
+            return
+        if await storage.head_seq(self._database, self.system_id) != self._seq:
+            await self.follow()
+
+    async def follow(self) -> None:
+        """Fold the entries that are stored after the last folded one."""
+        async with self._following:
+            assert self.system_id is not None, "there is a trail to follow"
+            last = await storage.last_seq(self._database, self.system_id)
+            if last < self._seq:
+                self._report(f"entries {last + 1} to {self._seq} are gone")
+                return
+            found = storage.entries(self._database, self.system_id, self._seq + 1, last)
+            async for page in found:
+                self._fold_page(page)
+            if self._seq < last:
+                self._skip(last, f"entries {self._seq + 1} to {last} are missing")
+
+    def _fold_page(self, page: list[StoredEntry] | Damage) -> None:
+        if isinstance(page, Damage):
+            self._skip(page.last_seq, page.reason)
+            return
+        for entry in page:
+            self._fold(entry)
+
+    def _fold(self, entry: StoredEntry) -> None:
+        if entry.seq > self._seq + 1:
+            self._skip(entry.seq - 1, f"entries {self._seq + 1} to {entry.seq - 1} are missing")
+        elif entry.seq <= self._seq:
+            self._skip(self._seq, f"entry {entry.seq} is stored twice")
+            return
+        faults = check_entry(entry, SYSTEM_ORG, self._keyring(False), self._hash or None)
+        if faults:
+            faults = check_entry(entry, SYSTEM_ORG, self._keyring(True), self._hash or None)
+        if faults:
+            self._skip(entry.seq, f"entry {entry.seq} is not intact: {faults[0].reason}")
+            return
+        if (found := change_of(entry.payload)) is not None:
+            self.state.apply(entry.seq, *found)
+        self._seq, self._hash = entry.seq, entry.entry_hash
+
+    def _skip(self, last: int, reason: str) -> None:
+        """Go on after entries that can't be read: no row is right that they may have changed."""
+        self._damaged = max(self._damaged, last)
+        self._seq, self._hash = max(self._seq, last), b""
+        self._report(reason)
+
+    def _report(self, reason: str) -> None:
+        self.reports.found(
+            None,
+            f"the trail {SYSTEM_ORG} was changed: {reason}. Rows that it may have changed are "
+            "refused. Verify it, and restore it from a backup or its archive",
+        )
+
+    def knows(self, table: str, key: str, mac: bytes) -> bool:
+        """Return whether a row has the MAC that its newest change states."""
+        newest = self.state.mac(table, key)
+        return newest is not None and newest[0] > self._damaged and newest[1] == mac
+
+    def has(self, table: str, key: str) -> bool:
+        """Return whether a row with this primary key must exist."""
+        return self.state.mac(table, key) is not None
+
+    async def settled(
+        self,
+        read: Callable[[], Awaitable[Row]],
+        facts: Callable[[Row], Iterable[tuple[str, str, bytes]]],
+    ) -> Row:
+        """Read rows, again if they changed while the register caught up with them."""
+        found = await read()
+        for _ in range(_TRIES):
+            await self.catch_up()
+            if all(self.knows(*fact) for fact in facts(found)):
+                break
+            found = await read()
+        return found
+
+    def freeze_of(self, org_id: int) -> str | None:
+        """Return why an org is frozen, as far as this process has followed; None if it is not."""
+        freeze = self.state.frozen.get(org_id)
+        return None if freeze is None else freeze.reason
+
+    def is_erased(self, org_id: int, ref: str) -> bool:
+        """Return whether a person was erased, as far as this process has followed."""
+        return self.state.is_erased(org_id, ref)

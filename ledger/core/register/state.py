@@ -1,0 +1,102 @@
+"""The state of the register: a fold over the changes in the trail `system`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from ledger.core.register.changes import Change, ChangeKind, FaultSeqs, erased_id
+
+
+class Freeze(NamedTuple):
+    """Why an org is frozen, and the faults of the verification that froze it, if one did."""
+
+    reason: str
+    faults: FaultSeqs | None
+
+
+class _Stored(msgspec.Struct, array_like=True, frozen=True):
+    """A state as bytes: rows as (table, key, seq, mac, org id), the other members by org id."""
+
+    rows: list[tuple[str, str, int, str, int | None]]
+    frozen: list[tuple[int, str, FaultSeqs | None]]
+    accepted: list[tuple[int, FaultSeqs]]
+    erased: list[int]
+
+
+class RegisterState:
+    """What rows must say now. One instance is changed by one folder, in the order of seqs."""
+
+    def __init__(self) -> None:
+        self.frozen: dict[int, Freeze] = {}
+        self.accepted: dict[int, FaultSeqs] = {}
+        self._rows: dict[tuple[str, str], tuple[int, str]] = {}
+        self._orgs: dict[tuple[str, str], int | None] = {}
+        self._erased: set[int] = set()
+
+    def apply(self, seq: int, kind: ChangeKind, change: Change) -> None:
+        """Apply the change of the entry at a seq."""
+        if kind is ChangeKind.ORG_RESTORED:
+            self._forget(change.org_id)
+        for row in change.rows:
+            self._rows[row.table, row.key] = seq, row.mac
+            self._orgs[row.table, row.key] = change.org_id
+        org_id = change.org_id
+        if org_id is None:
+            return
+        if kind is ChangeKind.FROZEN:
+            self.frozen[org_id] = Freeze(change.reason or "", change.faults)
+        elif kind is ChangeKind.THAWED:
+            self.frozen.pop(org_id, None)
+            if change.faults is not None:
+                self.accepted[org_id] = change.faults
+        elif kind is ChangeKind.ERASED and change.ref is not None:
+            self._erased.add(erased_id(org_id, change.ref))
+
+    def _forget(self, org_id: int | None) -> None:
+        """Drop the rows and the freeze of an org that comes back from its archive without them.
+
+        None: the platform's API keys.
+        """
+        if org_id is not None:
+            self.frozen.pop(org_id, None)
+            self.accepted.pop(org_id, None)
+        for place in [place for place, org in self._orgs.items() if org == org_id]:
+            del self._rows[place], self._orgs[place]
+
+    def mac(self, table: str, key: str) -> tuple[int, bytes] | None:
+        """Return the seq of a row's newest change and the MAC that it has since; None without one."""
+        found = self._rows.get((table, key))
+        return None if found is None else (found[0], bytes.fromhex(found[1]))
+
+    def keys(self, table: str, org_id: int | None) -> Iterable[str]:
+        """Return the primary keys of the rows of a table that belong to an org (None: platform)."""
+        return [key for (name, key), org in self._orgs.items() if name == table and org == org_id]
+
+    def is_erased(self, org_id: int, ref: str) -> bool:
+        """Return whether the person with this ref was erased."""
+        return erased_id(org_id, ref) in self._erased
+
+    def encoded(self) -> bytes:
+        """Return the state as bytes, for :meth:`decoded`."""
+        rows = [
+            (table, key, seq, mac, self._orgs[table, key])
+            for (table, key), (seq, mac) in self._rows.items()
+        ]
+        frozen = [(org_id, freeze.reason, freeze.faults) for org_id, freeze in self.frozen.items()]
+        accepted = list(self.accepted.items())
+        return msgspec.msgpack.encode(_Stored(rows, frozen, accepted, list(self._erased)))
+
+    @classmethod
+    def decoded(cls, data: bytes) -> RegisterState:
+        """Return the state that :meth:`encoded` returned. Raises msgspec.MsgspecError."""
+        stored, state = msgspec.msgpack.decode(data, type=_Stored), cls()
+        for table, key, seq, mac, org_id in stored.rows:
+            state._rows[table, key] = seq, mac
+            state._orgs[table, key] = org_id
+        state.frozen = {org_id: Freeze(reason, faults) for org_id, reason, faults in stored.frozen}
+        state.accepted = dict(stored.accepted)
+        state._erased = set(stored.erased)
+        return state

@@ -1,0 +1,107 @@
+"""Freezes orgs, and records it in the trail `system`, in the transaction of the freeze."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Protocol
+
+from ledger.blocks.block import SYSTEM_ORG
+from ledger.core.register import Change, ChangeKind, FaultSeqs, Register
+from ledger.core.register.changes import change_draft
+from ledger.core.sequencer.request import Appended, AppendRequest
+from ledger.errors import AppendRefused
+from ledger.storage.database import Database
+from ledger.storage.trail import AppendTransaction, freeze_alone
+
+AppendTogether = Callable[[Sequence[AppendRequest], Collection[int]], Awaitable[Sequence[Appended]]]
+
+
+class Freezes(Protocol):
+    """Freezes orgs, and knows which are frozen apart from the rows that say so."""
+
+    def reason(self, org_id: int, /) -> str | None:
+        """Return why an org is frozen, as far as this process knows; None if it is not."""
+
+    async def confirmed(self, org_id: int, org: str, /) -> str | None:
+        """Return why an org is frozen whose row says that it is not; None if it is not."""
+
+    async def freeze(
+        self, org_id: int, org: str, reason: str, faults: FaultSeqs | None = None, /
+    ) -> None:
+        """Freeze an org, which may be frozen already. Raises StorageError."""
+
+
+class RowFreezes:
+    """Freezes that stand in the head rows alone: of a process without a register."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def reason(self, _org_id: int, /) -> str | None:
+        """Return None: the row decides."""
+        return None
+
+    async def confirmed(self, _org_id: int, _org: str, /) -> str | None:
+        """Return None: the row decides."""
+        return None
+
+    async def freeze(
+        self, org_id: int, _org: str, reason: str, _faults: FaultSeqs | None = None, /
+    ) -> None:
+        """Freeze an org in its head row, and store the security event."""
+        await freeze_alone(self._database, org_id, reason)
+
+
+class AlreadyFrozen(AppendRefused):
+    """The org was frozen by another process meanwhile."""
+
+
+class RecordedFreezes:
+    """Freezes that the register knows, unless the trail `system` can't be extended."""
+
+    def __init__(
+        self, database: Database, register: Register, append_together: AppendTogether
+    ) -> None:
+        self._database = database
+        self._register = register
+        self._append_together = append_together
+
+    def reason(self, org_id: int) -> str | None:
+        """Return why the register says that an org is frozen, None if it does not."""
+        return self._register.freeze_of(org_id)
+
+    async def confirmed(self, org_id: int, org: str) -> str | None:
+        """Return the reason if the newest register states it: the org's head row was changed."""
+        await self._register.catch_up()
+        reason = self._register.freeze_of(org_id)
+        if reason is not None:
+            detail = (
+                f"the head row of org {org} says that it is not frozen, but the trail {SYSTEM_ORG} "
+                "has no entry of a thaw: the row was changed in the database. Appends stay refused"
+            )
+            self._register.reports.found(org_id, detail)
+        return reason
+
+    async def freeze(
+        self, org_id: int, org: str, reason: str, faults: FaultSeqs | None = None
+    ) -> None:
+        """Freeze an org in its head row and in the register, and store the security event."""
+        system_id = self._register.system_id
+        if system_id is None:
+            await freeze_alone(self._database, org_id, reason)
+            return
+
+        async def effect(transaction: AppendTransaction) -> AppendRefused | None:
+            frozen = await transaction.freeze(org_id, reason)
+            return None if frozen else AlreadyFrozen(f"org {org} is frozen already")
+
+        change = Change(org_id=org_id, reason=reason, faults=faults)
+        draft = change_draft(ChangeKind.FROZEN, change, details={"org": org})
+        request = AppendRequest(system_id, SYSTEM_ORG, [draft], effect=effect)
+        try:
+            await self._append_together([request], [org_id])
+        except AlreadyFrozen:
+            return
+        except AppendRefused:  # the head of the trail `system` is damaged, or it is frozen
+            await freeze_alone(self._database, org_id, reason)
+        await self._register.catch_up()

@@ -1,0 +1,213 @@
+"""Changes of orgs and API keys, each in one transaction with its entry in the trail `system`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from ledger.blocks.block import SYSTEM_ORG
+from ledger.core.register import API_KEYS, ORGS, Change, ChangeKind, Register
+from ledger.core.register.changes import SERVER, RegisteredRow, change_draft, row
+from ledger.core.sequencer import Appended, AppendRequest, Effect, Sequencer
+from ledger.entry import to_datetime
+from ledger.errors import AppendRefused, ProblemType
+from ledger.storage import orgs
+from ledger.storage.api_keys import ApiKeyRecord, ApiKeyRow, revoke, store
+from ledger.storage.clock import now_us
+from ledger.storage.database import Database
+from ledger.storage.orgs import OrgRow
+from ledger.storage.trail import AppendTransaction
+
+SYSTEM_NAME: Final = "What this server decided"
+_TRIES: Final = 8
+
+
+class Conflict(AppendRefused):
+    """The request contradicts the state of the server."""
+
+    problem_type = ProblemType(
+        "conflict", 409, "Conflict", 'the slug "acme" is taken; choose another'
+    )
+
+
+class IdTaken(AppendRefused):
+    """A random number is another org's."""
+
+
+class NoSuchRow(AppendRefused):
+    """The row to be changed is not there, or was revoked before."""
+
+
+class Administration:
+    """Writes rows that decide. Its methods raise as :meth:`Sequencer.append_together` does."""
+
+    def __init__(
+        self,
+        database: Database,
+        sequencer: Sequencer,
+        register: Register,
+        new_org_key: Callable[[str], bytes],
+    ) -> None:
+        self.register = register
+        self._database = database
+        self._sequencer = sequencer
+        self._new_org_key = new_org_key
+
+    async def begin(self, *, adopts: bool = False) -> None:
+        """Open the register; in a new database, create the org `system`.
+
+        In a database with other orgs it is created only where this ``adopts`` them. Raises
+        RegisterMissing.
+        """
+        if await self.register.open(adopts=adopts):
+            await self._begin_trail()
+            return
+        wrapped = self._new_org_key(SYSTEM_ORG)
+        org = OrgRow(secrets.randbelow(2**31 - 1) + 1, SYSTEM_ORG, SYSTEM_NAME, "plain", wrapped)
+        async with self._database.transaction() as connection:
+            await orgs.insert_org(connection, org, org.mac(self.register.row_key))
+        # A crash here leaves the org with an empty trail; the next start writes its first entry.
+        await self.register.open(adopts=adopts)
+        await self._begin_trail()
+
+    async def _begin_trail(self) -> None:
+        """Register the org `system` by the first entry of its trail, if that is empty."""
+        record = await orgs.org_by_slug(self._database, SYSTEM_ORG)
+        if (
+            record is None
+            or record.seq >= 0
+            or record.mac != record.row().mac(self.register.row_key)
+        ):
+            return
+        await self.record(
+            ChangeKind.ORG_CREATED,
+            Change([_org_row(record.row(), record.mac)], org_id=record.id),
+            {"org": SYSTEM_ORG},
+        )
+
+    async def create_org(self, slug: str, name: str, privacy: str, actor: str = SERVER) -> OrgRow:
+        """Create an org with an empty trail. Raises Conflict where the slug is taken."""
+        wrapped = self._new_org_key(slug)
+        for _ in range(_TRIES):
+            # Random, so that ids do not reveal the number of tenants.
+            org = OrgRow(secrets.randbelow(2**31 - 1) + 1, slug, name, privacy, wrapped)
+            mac = org.mac(self.register.row_key)
+
+            async def effect(transaction: AppendTransaction) -> AppendRefused | None:
+                taken = await transaction.run(orgs.insert_org(transaction.connection, org, mac))  # noqa: B023
+                if taken == "slug":
+                    return Conflict(f'the slug "{slug}" is taken; choose another')
+                return IdTaken("the number is taken") if taken else None
+
+            change = Change([_org_row(org, mac)], org_id=org.id)
+            details = {"org": slug, "name": name, "privacy": privacy}
+            try:
+                await self.record(ChangeKind.ORG_CREATED, change, details, effect, actor)
+            except IdTaken:
+                continue
+            return org
+        raise Conflict("no free org id was found; try again")
+
+    async def change_org(
+        self, org_id: int, *, name: str | None, log_public: bool | None, actor: str = SERVER
+    ) -> None:
+        """Change the values that are not None; slug and privacy are fixed."""
+        record = await orgs.org_by_id(self._database, org_id)
+        if record is None:
+            return
+        changed = record.row()._replace(
+            name=record.name if name is None else name,
+            log_public=record.log_public if log_public is None else log_public,
+        )
+        mac = changed.mac(self.register.row_key)
+
+        async def effect(transaction: AppendTransaction) -> AppendRefused | None:
+            connection = transaction.connection
+            now = await transaction.run(orgs.locked(connection, org_id))
+            if now is None or now.mac != record.mac:
+                return Conflict("the org was changed by another request; try again")
+            await transaction.run(orgs.change_org(connection, changed, mac))
+            return None
+
+        details = {"org": record.slug, "name": changed.name, "log_public": changed.log_public}
+        change = Change([_org_row(changed, mac)], org_id=org_id)
+        await self.record(ChangeKind.ORG_CHANGED, change, details, effect, actor)
+
+    async def add_key(self, key: ApiKeyRow, slug: str | None, actor: str = SERVER) -> None:
+        """Store a new API key of an org, or of the platform."""
+        mac = key.mac(self.register.row_key)
+
+        async def effect(transaction: AppendTransaction) -> AppendRefused | None:
+            await transaction.run(store(transaction.connection, key, mac))
+            return None
+
+        change = Change([row(API_KEYS, key.id, mac)], org_id=key.org_id)
+        await self.record(ChangeKind.KEY_CREATED, change, _about(key, slug), effect, actor)
+
+    async def revoke_key(self, key: ApiKeyRecord, slug: str | None, actor: str = SERVER) -> bool:
+        """Revoke an API key, and notify every server; False if it was changed meanwhile."""
+        now = to_datetime(await now_us(self._database))
+        revoked = key.row()._replace(revoked_at=now)
+        mac = revoked.mac(self.register.row_key)
+
+        async def effect(transaction: AppendTransaction) -> AppendRefused | None:
+            done = await transaction.run(revoke(transaction.connection, revoked, mac, key.mac))
+            return None if done else NoSuchRow("the key is revoked already")
+
+        change = Change([row(API_KEYS, key.id, mac)], org_id=key.org_id)
+        try:
+            await self.record(ChangeKind.KEY_REVOKED, change, _about(revoked, slug), effect, actor)
+        except NoSuchRow:
+            return False
+        return True
+
+    async def restored(self, slug: str) -> None:
+        """Register the row of an org that came back from its archive, and forget its older rows.
+
+        Its API keys, and its freeze, are those that the archive does not have.
+        """
+        record = await orgs.org_by_slug(self._database, slug)
+        if record is None or record.mac != record.row().mac(self.register.row_key):
+            raise Conflict(f'the row of org "{slug}" is missing or was not written by this server')
+        change = Change([_org_row(record.row(), record.mac)], org_id=record.id)
+        await self.record(ChangeKind.ORG_RESTORED, change, {"org": slug})
+        if slug == SYSTEM_ORG:
+            await self.record(ChangeKind.ORG_RESTORED, Change(), {"org": None})
+
+    async def record(
+        self,
+        kind: ChangeKind,
+        change: Change,
+        details: Mapping[str, object],
+        effect: Effect | None = None,
+        actor: str = SERVER,
+    ) -> None:
+        """Write the entry of a change, in one transaction with its effect."""
+        await self.append_with([], kind, change, details, effect, actor)
+
+    async def append_with(
+        self,
+        requests: Sequence[AppendRequest],
+        kind: ChangeKind,
+        change: Change,
+        details: Mapping[str, object],
+        effect: Effect | None = None,
+        actor: str = SERVER,
+    ) -> Sequence[Appended]:
+        """Append to other trails, and the entry of a change to the trail `system`, all or none."""
+        system_id = self.register.system_id
+        assert system_id is not None, "the register is open"
+        draft = change_draft(kind, change, actor=actor, details=details)
+        own = AppendRequest(system_id, SYSTEM_ORG, [draft], effect=effect)
+        appended = await self._sequencer.append_together([*requests, own])
+        await self.register.catch_up()
+        return appended
+
+
+def _org_row(org: OrgRow, mac: bytes) -> RegisteredRow:
+    return row(ORGS, org.slug, mac)
+
+
+def _about(key: ApiKeyRow, slug: str | None) -> dict[str, object]:
+    return {"org": slug, "key": key.id, "name": key.name, "role": key.role}

@@ -1,0 +1,48 @@
+"""API keys as the register knows them: an older row that was put back counts as forged."""
+
+from __future__ import annotations
+
+from ledger.core.register import API_KEYS, Register
+from ledger.storage.api_keys import ApiKeyRecord, ApiKeyTable
+from ledger.storage.database import Database
+
+
+class ApiKeys:
+    """Reads API keys. Methods raise DatabaseUnavailable."""
+
+    def __init__(self, database: Database, register: Register) -> None:
+        self._register = register
+        self._table = ApiKeyTable(database, register.row_key)
+
+    async def find(self, key_id: str) -> ApiKeyRecord | None:
+        """Return the key with this id, revoked or not, authentic or not, or None."""
+
+        async def read() -> list[ApiKeyRecord]:
+            found = await self._table.find(key_id)
+            return [] if found is None else [found]
+
+        return next(iter(self._judged(await self._register.settled(read, _facts))), None)
+
+    async def of_org(self, org_id: int | None) -> list[ApiKeyRecord]:
+        """Return all keys of an org (None: of the platform), oldest first."""
+
+        async def read() -> list[ApiKeyRecord]:
+            return await self._table.of_org(org_id)
+
+        return self._judged(await self._register.settled(read, _facts))
+
+    def was_removed(self, key_id: str) -> bool:
+        """Return whether a key that has no row was made by this server."""
+        return self._register.has(API_KEYS, key_id)
+
+    def _judged(self, records: list[ApiKeyRecord]) -> list[ApiKeyRecord]:
+        return [
+            record
+            if self._register.knows(API_KEYS, record.id, record.mac)
+            else record._replace(is_authentic=False)
+            for record in records
+        ]
+
+
+def _facts(records: list[ApiKeyRecord]) -> list[tuple[str, str, bytes]]:
+    return [(API_KEYS, record.id, record.mac) for record in records]
