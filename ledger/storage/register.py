@@ -19,8 +19,7 @@ ANY_ROW: Final = """
 SELECT EXISTS (SELECT FROM orgs WHERE slug <> $1) OR EXISTS (SELECT FROM api_keys)"""
 LAST_SEQ: Final = "SELECT coalesce(max(last_seq), -1) FROM entries WHERE org_id = $1"
 SNAPSHOT: Final = """
-SELECT seq, entry_hash, state, mac FROM register_snapshots WHERE seq <= $1
-ORDER BY seq DESC LIMIT 8"""
+SELECT seq, entry_hash, state, mac FROM register_snapshots ORDER BY seq DESC LIMIT 8"""
 ADD_SNAPSHOT: Final = """
 INSERT INTO register_snapshots (seq, entry_hash, state, mac) VALUES ($1, $2, $3, $4)
 ON CONFLICT DO NOTHING"""
@@ -77,9 +76,9 @@ async def entries(
                 yield Damage(block.last_seq, str(error))
 
 
-async def snapshots(database: Database, upto: int, row_key: bytes) -> list[Snapshot]:
-    """Return the newest authentic snapshots of states up to a seq, newest first."""
-    rows = await database.fetch(SNAPSHOT, upto)
+async def snapshots(database: Database, row_key: bytes) -> list[Snapshot]:
+    """Return the newest authentic snapshots, newest first."""
+    rows = await database.fetch(SNAPSHOT)
     return [
         Snapshot(seq, entry_hash, state)
         for seq, entry_hash, state, mac in rows

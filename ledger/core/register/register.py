@@ -8,6 +8,8 @@ which it folds from the trail when it starts, and then follows.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
@@ -24,6 +26,8 @@ from ledger.storage.register import Damage, Snapshot
 
 SNAPSHOT_ENTRIES: Final = 2_000
 """A start that folds more entries than this stores a snapshot, for the next one."""
+FRESH_S: Final = 1.0
+"""A process that followed the trail so recently does not ask for its head again."""
 _TRIES: Final = 3
 Row = TypeVar("Row")
 Facts = Callable[[Row], tuple[str, str, bytes]]
@@ -55,8 +59,9 @@ class Register:
         self._database = database
         self._keyring = keyring
         self._seq = -1
-        self._hash = b""
+        self._hash: bytes | None = b""
         self._damaged = -1
+        self._caught_up_s = -math.inf
         self._following = asyncio.Lock()
 
     async def open(self, *, adopts: bool = False) -> bool:
@@ -69,36 +74,44 @@ class Register:
             if not adopts and await storage.has_rows(self._database):
                 raise RegisterMissing
             return False
-        await self._begin_at_snapshot(self.system_id)
+        await self._begin_at_snapshot()
         began = self._seq
         await self.follow()
         if self._seq - began > SNAPSHOT_ENTRIES:
             await self.store_snapshot()
         return True
 
-    async def _begin_at_snapshot(self, system_id: int) -> None:
-        last = await storage.last_seq(self._database, system_id)
-        for snapshot in await storage.snapshots(self._database, last, self.row_key):
+    async def _begin_at_snapshot(self) -> None:
+        """Begin at the newest snapshot; one that is beyond the trail shows that it was shortened."""
+        for snapshot in await storage.snapshots(self._database, self.row_key):
             self.state = RegisterState.decoded(snapshot.state)
             self._seq, self._hash = snapshot.seq, snapshot.entry_hash
             return
 
     async def store_snapshot(self) -> bool:
         """Store the state for later starts; False if entries before it can't be read."""
-        if self._damaged >= 0 or self._seq < 0:
+        if self._damaged >= 0 or self._hash is None:
             return False
-        snapshot = Snapshot(self._seq, self._hash, self.state.encoded())
-        await storage.add_snapshot(self._database, snapshot, self.row_key)
+        if self._seq >= 0:
+            snapshot = Snapshot(self._seq, self._hash, self.state.encoded())
+            await storage.add_snapshot(self._database, snapshot, self.row_key)
         return True
+
+    async def refresh(self) -> None:
+        """Follow the trail, unless it was followed a moment ago."""
+        if time.monotonic() - self._caught_up_s > FRESH_S:
+            await self.catch_up()
 
     async def catch_up(self) -> None:
         """Follow the trail if its head has moved."""
+        asked_s = time.monotonic()
         if self.system_id is None:
             self.system_id = await storage.system_org(self._database)
         if self.system_id is None:
             return
         if await storage.head_seq(self._database, self.system_id) != self._seq:
             await self.follow()
+        self._caught_up_s = asked_s
 
     async def follow(self) -> None:
         """Fold the entries that are stored after the last folded one."""
@@ -127,9 +140,9 @@ class Register:
         elif entry.seq <= self._seq:
             self._skip(self._seq, f"entry {entry.seq} is stored twice")
             return
-        faults = check_entry(entry, SYSTEM_ORG, self._keyring(False), self._hash or None)
+        faults = check_entry(entry, SYSTEM_ORG, self._keyring(False), self._hash)
         if faults:
-            faults = check_entry(entry, SYSTEM_ORG, self._keyring(True), self._hash or None)
+            faults = check_entry(entry, SYSTEM_ORG, self._keyring(True), self._hash)
         if faults:
             self._skip(entry.seq, f"entry {entry.seq} is not intact: {faults[0].reason}")
             return
@@ -140,7 +153,7 @@ class Register:
     def _skip(self, last: int, reason: str) -> None:
         """Go on after entries that can't be read: no row is right that they may have changed."""
         self._damaged = max(self._damaged, last)
-        self._seq, self._hash = max(self._seq, last), b""
+        self._seq, self._hash = max(self._seq, last), None
         self._report(reason)
 
     def _report(self, reason: str) -> None:
@@ -164,9 +177,12 @@ class Register:
         read: Callable[[], Awaitable[Row]],
         facts: Callable[[Row], Iterable[tuple[str, str, bytes]]],
     ) -> Row:
-        """Read rows, again if they changed while the register caught up with them."""
+        """Read rows, and again if the register knew older or newer ones."""
+        await self.refresh()
         found = await read()
         for _ in range(_TRIES):
+            if all(self.knows(*fact) for fact in facts(found)):
+                break
             await self.catch_up()
             if all(self.knows(*fact) for fact in facts(found)):
                 break

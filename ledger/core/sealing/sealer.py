@@ -164,38 +164,44 @@ class Sealer:
         Raises RowNotAuthentic for the row of an erased person that was put back.
         """
         erasures, rows = await subjects.find(self._database, org.id, lookups)
-        if rows:
-            await self._require_living(org, [row.ref for row in rows])
+        if await self._erased(org, rows):
+            # Erased after they were read, or put back.
+            erasures, rows = await subjects.find(self._database, org.id, lookups)
+        for row in await self._erased(org, rows):
+            raise RowNotAuthentic(self._report_returned(org, row.ref))
         return erasures, rows
 
     async def living(self, org: OrgFacts, refs: Sequence[str]) -> Living:
         """Return the rows of these refs, but for those of erased persons that were put back."""
-        if not refs:
-            return Living([], frozenset())
-        rows = await subjects.by_refs(self._database, org.id, refs)
-        if self.register is None:
-            return Living(rows, frozenset())
-        await self.register.catch_up()
-        erased = {ref for ref in refs if self.register.is_erased(org.id, ref)}
-        for row in rows:
-            if row.ref in erased:
-                self._report_returned(org, row.ref)
-        removed = frozenset(refs) - erased - {row.ref for row in rows}
-        if removed and not org.keys_lost_below:
-            detail = (
-                f"the row of table subjects with ref {min(removed)} of org {org.slug} was removed"
-            )
-            self.register.reports.found(org.id, detail)
-        return Living([row for row in rows if row.ref not in erased], removed)
+        rows = await subjects.by_refs(self._database, org.id, refs) if refs else []
+        if await self._erased(org, rows):
+            rows = await subjects.by_refs(self._database, org.id, refs)
+        returned = {row.ref for row in await self._erased(org, rows)}
+        for ref in returned:
+            self._report_returned(org, ref)
+        removed = frozenset(refs) - {row.ref for row in rows}
+        if removed:
+            removed = await self._not_erased(org, removed)
+        return Living([row for row in rows if row.ref not in returned], removed)
 
-    async def _require_living(self, org: OrgFacts, refs: Iterable[str]) -> None:
-        """Raise RowNotAuthentic if the rows of these refs are those of erased persons."""
+    async def _erased(self, org: OrgFacts, rows: Sequence[SubjectRecord]) -> list[SubjectRecord]:
+        """Return the rows of persons that were erased until now."""
+        if self.register is None or not rows:
+            return []
+        await self.register.refresh()
+        return [row for row in rows if self.register.is_erased(org.id, row.ref)]
+
+    async def _not_erased(self, org: OrgFacts, missing: frozenset[str]) -> frozenset[str]:
+        """Return those of these refs without a row that nobody erased, and report one of them."""
         if self.register is None:
-            return
+            return frozenset()
         await self.register.catch_up()
-        for ref in refs:
-            if self.register.is_erased(org.id, ref):
-                raise RowNotAuthentic(self._report_returned(org, ref))
+        removed = frozenset(ref for ref in missing if not self.register.is_erased(org.id, ref))
+        if removed and not org.keys_lost_below:
+            ref = min(removed)
+            detail = f"the row of table subjects with ref {ref} of org {org.slug} was removed"
+            self.register.reports.found(org.id, detail)
+        return removed
 
     def _report_returned(self, org: OrgFacts, ref: str) -> str:
         detail = (
