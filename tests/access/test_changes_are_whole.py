@@ -1,0 +1,157 @@
+"""Each change of a row that decides stands with its entry, or neither does, whatever breaks.
+
+Each step of the transaction is broken before and after it took effect, as a killed process or a cut
+connection would; the step is a double that cuts its own connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from secrets import token_hex
+from typing import Any
+
+import pytest
+
+from ledger.core.register import API_KEYS, ORGS, Register
+from ledger.entry import to_datetime
+from ledger.errors import DatabaseUnavailable
+from ledger.sealing import row_key
+from ledger.storage import database as storage
+from ledger.storage import orgs, partitions
+from ledger.storage.api_keys import ApiKeyRow
+from ledger.storage.clock import now_us
+from ledger.storage.trail import AppendTransaction
+from server.access.administering import administering
+from server.access.administration import Administration
+from server.access.api_keys import ApiKeys
+from tests.sequencer.test_faults import broken
+from tests.support.clusters import Database
+from tests.support.orgs import MASTER_KEY
+from tests.support.trails import RING
+
+STEPS = ["begin", "lock_heads", "copy_entries", "move_heads", "commit"]
+
+
+@asynccontextmanager
+async def at_work(database: Database) -> AsyncIterator[tuple[storage.Database, Administration]]:
+    opened = await storage.Database.open(database.server_url, size=3)
+    try:
+        await partitions.prepare(opened, to_datetime(await now_us(opened)))
+        async with administering(opened, lambda _: RING, MASTER_KEY) as administration:
+            yield opened, administration
+    finally:
+        await opened.close()
+
+
+async def consistent(database: storage.Database) -> tuple[int, int]:
+    """Check each row with the register as a new process folds it; return their numbers."""
+    register = Register(database, lambda _: RING, row_key(MASTER_KEY))
+    assert await register.open()
+    records = await orgs.list_orgs(database, "", 1_000)
+    for record in records:
+        assert register.knows(ORGS, record.slug, record.mac)
+        assert orgs.ORGS.is_right(register.row_key, record.mac, *record.row())
+    keys = ApiKeys(database, register)
+    found = [key for record in records for key in await keys.of_org(record.id)]
+    assert all(key.is_authentic for key in found)
+    for record in records:
+        assert set(register.state.keys(API_KEYS, record.id)) == {
+            key.id for key in found if key.org_id == record.id
+        }
+    stated = {key for record in records for key in register.state.keys(ORGS, record.id)}
+    assert stated == {record.slug for record in records}
+    return len(records), len(found)
+
+
+Act = Callable[[storage.Database, Administration, str], Awaitable[Any]]
+
+
+async def create(_: storage.Database, work: Administration, slug: str) -> None:
+    await work.create_org(f"{slug}-2", "Two", "sealed")
+
+
+async def change(database: storage.Database, work: Administration, slug: str) -> None:
+    record = await orgs.org_by_slug(database, slug)
+    assert record is not None
+    await work.change_org(record.id, name="Another", log_public=True)
+
+
+async def add_key(database: storage.Database, work: Administration, slug: str) -> None:
+    record = await orgs.org_by_slug(database, slug)
+    assert record is not None
+    await work.add_key(ApiKeyRow(token_hex(8), record.id, "new", "viewer", b"h" * 32), slug)
+
+
+async def revoke(database: storage.Database, work: Administration, slug: str) -> None:
+    record = await orgs.org_by_slug(database, slug)
+    assert record is not None
+    (key,) = await ApiKeys(database, work.register).of_org(record.id)
+    assert await work.revoke_key(key, slug) or key.revoked_at is not None
+
+
+ACTS = {"create": create, "change": change, "add a key": add_key, "revoke": revoke}
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS.keys())
+async def test_a_change_that_breaks_at_any_step_is_whole(
+    shared_database: Database, monkeypatch: pytest.MonkeyPatch, act: Act
+) -> None:
+    async with at_work(shared_database) as (database, work):
+        for step in STEPS:
+            for after in (False, True):
+                slug = f"org-{token_hex(4)}"
+                org = await work.create_org(slug, "One", "plain")
+                await work.add_key(ApiKeyRow(token_hex(8), org.id, "k", "admin", b"h" * 32), slug)
+                with monkeypatch.context() as patched:
+                    breaks = broken(patched, AppendTransaction, step, after=after)
+                    await act(database, work, slug)
+                    assert breaks == [step]
+                await consistent(database)
+
+
+async def test_a_change_that_can_not_be_made_leaves_neither_row_nor_entry(
+    shared_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with at_work(shared_database) as (database, work):
+        work._sequencer._committer._retry_s = 0.1
+        slug = f"org-{token_hex(4)}"
+        org = await work.create_org(slug, "One", "plain")
+        await work.add_key(ApiKeyRow(token_hex(8), org.id, "k", "admin", b"h" * 32), slug)
+        before = await consistent(database)
+        for act in ACTS.values():
+            for step in STEPS[:-1]:
+                with monkeypatch.context() as patched:
+                    broken(patched, AppendTransaction, step, after=False, times=10**9)
+                    with pytest.raises(DatabaseUnavailable):
+                        await act(database, work, slug)
+        assert await consistent(database) == before
+
+
+async def test_two_processes_change_rows_at_once(shared_database: Database) -> None:
+    async with at_work(shared_database) as (database, work), at_work(shared_database) as (_, other):
+        slug = f"org-{token_hex(4)}"
+        await work.create_org(slug, "One", "plain")
+        for name in ("a", "b", "c"):
+            for one in (work, other):
+                record = await orgs.org_by_slug(database, slug)
+                assert record is not None
+                await one.change_org(record.id, name=name, log_public=None)
+        await consistent(database)
+
+
+async def test_a_snapshot_spares_the_fold_and_an_older_one_changes_nothing(
+    shared_database: Database,
+) -> None:
+    async with at_work(shared_database) as (database, work):
+        slug = f"org-{token_hex(4)}"
+        await work.create_org(slug, "One", "plain")
+        assert await work.register.store_snapshot()
+        await change(database, work, slug)
+        assert await work.register.store_snapshot()
+        await add_key(database, work, slug)
+        counted = await consistent(database)
+        await database.fetch("SELECT 1")
+        async with at_work(shared_database) as (_, other):
+            assert other.register.state.encoded() == work.register.state.encoded()
+        assert await consistent(database) == counted
