@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from server.feature import Command, DataFile, Feature
+from server.feature import Command, DataFile, EntryKind, Feature
 
 FEATURE: Final = Feature(
     name="access",
@@ -13,6 +13,18 @@ FEATURE: Final = Feature(
         "orgs": Command("server.cli.trails.orgs:orgs", "Create and manage orgs."),
         "keys": Command("server.cli.keys.group:keys", "API keys of an org, and the signing keys."),
     },
+    entry_kinds=(
+        EntryKind("quire.org_created", "In the trail `system`: an org was created, and its row."),
+        EntryKind(
+            "quire.org_changed", "In the trail `system`: an org was renamed, or its log published."
+        ),
+        EntryKind(
+            "quire.org_restored", "In the trail `system`: an org came back from its archive."
+        ),
+        EntryKind("quire.key_created", "In the trail `system`: an API key was created."),
+        EntryKind("quire.key_revoked", "In the trail `system`: an API key was revoked."),
+        EntryKind("quire.org_frozen", "In the trail `system`: an org was frozen, and why."),
+    ),
     data_files=(
         DataFile("platform.key", "The API key that administers orgs."),
         DataFile("demo-admin.key", "The API key of the org `demo`, which the first start creates."),

@@ -10,8 +10,14 @@ DISCLOSED: Final = "quire.bundle_disclosed"
 ADDED: Final = "quire.added"
 
 ENTRY_KINDS: Final = (
-    EntryKind(THAWED, "A frozen org accepts entries again: who thawed it, and why."),
-    EntryKind(ERASED, "A person was erased: the key of the subject was destroyed."),
+    EntryKind(
+        THAWED,
+        "A frozen org accepts entries again: who thawed it, and why; also in the trail `system`.",
+    ),
+    EntryKind(
+        ERASED,
+        "A person was erased: the key of the subject was destroyed; also in the trail `system`.",
+    ),
     EntryKind(DISCLOSED, "A bundle opened payloads, actors or subjects: who, and which entries."),
     EntryKind(ADDED, "Raw bytes that a load test added to the log."),
     EntryKind(

@@ -3,8 +3,6 @@
 The commands use the database directly and need no API key, so they can replace a lost one.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -12,21 +10,15 @@ import click
 
 from ledger.storage import security_events
 from ledger.storage.api_keys import ApiKeyRecord, ApiKeyRow
-from ledger.storage.database import Database
-from server.access.administering import administering
-from server.access.administration import Administration
 from server.access.api_keys import ApiKeys
-from server.access.auth import Authenticator
 from server.access.platform_keys import PLATFORM_KEY
 from server.cli.base import output
+from server.cli.base.administered import AdministrativeWork, administered
 from server.cli.base.private_file import locked_directory, replace_private_file
 from server.cli.base.root import CommandFailure
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count, moment
 from server.cli.keys.api_keys import FORGED
-from server.keys.first_start import load_master_key, load_secrets
-from server.keys.keyring import LiveKeyring
-from server.process.own_database import own_database
 from server.settings import Settings
 from server.settings.data_dir import make_data_dir
 
@@ -57,7 +49,7 @@ def platform() -> None:
 @output.json_option
 def list_keys(data_dir: Path | None, as_json: bool) -> None:
     """List the platform's API keys, including revoked ones."""
-    found = _administered(_settings(data_dir), lambda work: work.keys.of_org(None))
+    found = administered(_settings(data_dir), lambda work: work.keys.of_org(None))
     if as_json:
         for key in found:
             output.print_json(_document(key))
@@ -81,7 +73,7 @@ def rotate(keep: bool, data_dir: Path | None, as_json: bool) -> None:
     settings = _settings(data_dir)
     path = make_data_dir(settings.data_dir) / PLATFORM_KEY
     with locked_directory(path.parent):  # two rotations run one after the other
-        rotated = _administered(settings, lambda work: _rotate(path, work, keep))
+        rotated = administered(settings, lambda work: _rotate(path, work, keep))
     if as_json:
         output.print_json(rotated._asdict())
         return
@@ -95,24 +87,11 @@ def rotate(keep: bool, data_dir: Path | None, as_json: bool) -> None:
 @_data_dir
 def revoke(key_id: str, data_dir: Path | None) -> None:
     """Revoke a platform key, at once and permanently; the last one can only be rotated."""
-    _administered(_settings(data_dir), lambda work: _revoke(key_id, work))
+    administered(_settings(data_dir), lambda work: _revoke(key_id, work))
     output.print_message(f"Platform key {key_id} is revoked.")
 
 
-class _Work(NamedTuple):
-    """What a command works with."""
-
-    database: Database
-    administration: Administration
-    authenticator: Authenticator
-
-    @property
-    def keys(self) -> ApiKeys:
-        """The API keys."""
-        return self.authenticator.keys
-
-
-async def _rotate(path: Path, work: _Work, keep: bool) -> RotatedKey:
+async def _rotate(path: Path, work: AdministrativeWork, keep: bool) -> RotatedKey:
     """Make and store a new key, then revoke the older ones.
 
     A crash in between leaves the older keys valid; the next rotation revokes them.
@@ -130,7 +109,7 @@ async def _rotate(path: Path, work: _Work, keep: bool) -> RotatedKey:
     return RotatedKey(new.key_id, str(path), revoked)
 
 
-async def _revoke(key_id: str, work: _Work) -> None:
+async def _revoke(key_id: str, work: AdministrativeWork) -> None:
     valid = {key.id: key for key in await _valid(work.keys)}
     if key_id not in valid:
         raise CommandFailure(
@@ -150,24 +129,6 @@ async def _valid(keys: ApiKeys) -> list[ApiKeyRecord]:
 
 def _settings(data_dir: Path | None) -> Settings:
     return read_settings({"data_dir": data_dir})
-
-
-def _administered(settings: Settings, work: Callable[[_Work], Awaitable[R]]) -> R:
-    load_master_key(settings)  # a missing file is reported before any database is started
-    secrets = load_secrets(settings, database_is_new=False)
-
-    async def run(url: str) -> R:
-        database = await Database.open(url, size=1)
-        try:
-            keyring = LiveKeyring.of(settings, secrets.keyring)
-            async with administering(database, keyring, secrets.master_key) as administration:
-                authenticator = Authenticator(database, secrets.master_key, administration.register)
-                return await work(_Work(database, administration, authenticator))
-        finally:
-            await database.close()
-
-    with own_database(settings) as urls:
-        return asyncio.run(run(urls.server))
 
 
 def _revoked(key: ApiKeyRecord) -> str:

@@ -7,6 +7,7 @@ from server.cli.base import output
 from server.cli.base.arguments import org_argument
 from server.cli.base.connection import Connection, client_command
 from server.cli.base.text import moment
+from server.cli.trails.adopting import adopt
 
 
 @click.group()
@@ -97,6 +98,9 @@ def thaw(connection: Connection, org: str, reason: str, as_json: bool) -> None:
     """
     with connection.client(org) as client:
         _show(client.thaw(reason), as_json)
+
+
+orgs.add_command(adopt)
 
 
 def _row(org: Org) -> tuple[str, ...]:

@@ -1,0 +1,54 @@
+"""Commands on the server's own machine that change rows by which the server decides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, TypeVar
+
+from ledger.storage.database import Database
+from server.access.administering import administering
+from server.access.administration import Administration
+from server.access.api_keys import ApiKeys
+from server.access.auth import Authenticator
+from server.keys.first_start import load_master_key, load_secrets
+from server.keys.keyring import LiveKeyring
+from server.process.own_database import own_database
+from server.settings import Settings
+
+R = TypeVar("R")
+
+
+class AdministrativeWork(NamedTuple):
+    """What a command works with, while the database is open."""
+
+    database: Database
+    administration: Administration
+    authenticator: Authenticator
+
+    @property
+    def keys(self) -> ApiKeys:
+        """The API keys."""
+        return self.authenticator.keys
+
+
+def administered(settings: Settings, work: Callable[[AdministrativeWork], Awaitable[R]]) -> R:
+    """Run work on the database of the settings, with the keys of this machine.
+
+    Raises SecretsError, ForeignKeys, RegisterMissing, StorageError.
+    """
+    load_master_key(settings)  # a missing file is reported before any database is started
+    secrets = load_secrets(settings, database_is_new=False)
+
+    async def run(url: str) -> R:
+        database = await Database.open(url, size=1)
+        try:
+            keyring = LiveKeyring.of(settings, secrets.keyring)
+            async with administering(database, keyring, secrets.master_key) as administration:
+                authenticator = Authenticator(database, secrets.master_key, administration.register)
+                return await work(AdministrativeWork(database, administration, authenticator))
+        finally:
+            await database.close()
+
+    with own_database(settings) as urls:
+        return asyncio.run(run(urls.server))
