@@ -9,6 +9,7 @@ from ledger.blocks.block import SYSTEM_ORG
 from ledger.chain import StoredEntry
 from ledger.rows import DecidingTable
 from ledger.storage.database import Database
+from ledger.storage.entries import heads
 from ledger.storage.entries.blocks import DamagedTrail, entries_of, pages
 
 SNAPSHOTS: Final = DecidingTable("register_snapshots", ("seq",), ("entry_hash", "state"))
@@ -17,7 +18,6 @@ FIND_SYSTEM: Final = "SELECT id FROM orgs WHERE slug = $1"
 HEAD_SEQ: Final = "SELECT seq FROM heads WHERE org_id = $1"
 ANY_ROW: Final = """
 SELECT EXISTS (SELECT FROM orgs WHERE slug <> $1) OR EXISTS (SELECT FROM api_keys)"""
-LAST_SEQ: Final = "SELECT coalesce(max(last_seq), -1) FROM entries WHERE org_id = $1"
 SNAPSHOT: Final = """
 SELECT seq, entry_hash, state, mac FROM register_snapshots ORDER BY seq DESC LIMIT 8"""
 ADD_SNAPSHOT: Final = """
@@ -25,7 +25,7 @@ INSERT INTO register_snapshots (seq, entry_hash, state, mac) VALUES ($1, $2, $3,
 ON CONFLICT DO NOTHING"""
 
 
-class Snapshot(NamedTuple):
+class RegisterSnapshot(NamedTuple):
     """The register after the entry at ``seq``, whose hash is ``entry_hash``."""
 
     seq: int
@@ -60,8 +60,9 @@ async def head_seq(database: Database, org_id: int) -> int:
 
 async def last_seq(database: Database, org_id: int) -> int:
     """Return the highest seq of the stored entries, whatever the head row says; -1 without any."""
-    row = await database.fetchrow(LAST_SEQ, org_id)
-    return -1 if row is None else row[0]
+    async with database.connection() as connection:
+        newest = await heads.newest(connection, org_id)
+    return -1 if newest is None else newest.seq
 
 
 async def entries(
@@ -76,17 +77,17 @@ async def entries(
                 yield Damage(block.last_seq, str(error))
 
 
-async def snapshots(database: Database, row_key: bytes) -> list[Snapshot]:
+async def snapshots(database: Database, row_key: bytes) -> list[RegisterSnapshot]:
     """Return the newest authentic snapshots, newest first."""
     rows = await database.fetch(SNAPSHOT)
     return [
-        Snapshot(seq, entry_hash, state)
+        RegisterSnapshot(seq, entry_hash, state)
         for seq, entry_hash, state, mac in rows
         if SNAPSHOTS.is_right(row_key, mac, seq, entry_hash, state)
     ]
 
 
-async def add_snapshot(database: Database, snapshot: Snapshot, row_key: bytes) -> None:
+async def add_snapshot(database: Database, snapshot: RegisterSnapshot, row_key: bytes) -> None:
     """Store a snapshot, unless there is one of this seq."""
     mac = SNAPSHOTS.mac(row_key, *snapshot)
     await database.execute(ADD_SNAPSHOT, *snapshot, mac)

@@ -155,6 +155,8 @@ class Directory:
         if not SLUG.fullmatch(slug):
             return None
         record = await self._authentic(lambda: orgs.org_by_slug(self._database, slug))
+        if record is None:
+            await self._register.catch_up()
         if record is None and self._register.has(ORGS, slug):
             detail = f"the row of org {slug} in table orgs was removed from the database"
             self._register.reports.found(None, detail)

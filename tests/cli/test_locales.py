@@ -16,7 +16,7 @@ from server.settings import Settings
 from tests.cli.commands import QUIRE, environment
 from tests.support.quire_process import QuireProcess
 from tests.support.rings import slow
-from tests.support.serving import MASTER_KEY
+from tests.support.serving import MASTER_KEY, SIGNING_KEY
 
 NAME = "Größe € İı"
 LIBPQ = {
@@ -64,7 +64,7 @@ def command(serving: QuireProcess, locale: str, *arguments: str, stdin: bytes = 
     settings = {
         "QUIRE_URL": serving.url,
         "QUIRE_DATA_DIR": str(serving.data_dir),
-        "QUIRE_AUDIT_SECRET_KEY": "",
+        "QUIRE_AUDIT_SECRET_KEY": SIGNING_KEY,
         "QUIRE_MASTER_KEY": MASTER_KEY,
         **LIBPQ,
         **LOCALES[locale],

@@ -14,7 +14,7 @@ from server.process.serve import prepare
 from server.refusal import StartupRefused
 from tests.cli.commands import run
 from tests.support.clusters import blocking
-from tests.support.serving import MASTER_KEY, Server
+from tests.support.serving import MASTER_KEY, SIGNING_KEY, Server
 
 
 def settings_of(server: Server, **more: str) -> dict[str, str]:
@@ -23,6 +23,7 @@ def settings_of(server: Server, **more: str) -> dict[str, str]:
         "QUIRE_DATABASE_OWNER_URL": server.database.owner_url,
         "QUIRE_DATA_DIR": str(server.settings.data_dir),
         "QUIRE_MASTER_KEY": MASTER_KEY,
+        "QUIRE_AUDIT_SECRET_KEY": SIGNING_KEY,
         **more,
     }
 
@@ -134,6 +135,10 @@ def test_a_key_that_was_used_before_is_not_taken_for_a_new_one(server: Server) -
     assert state(server) is KeyFile.VALID
 
 
-def test_the_signing_key_is_not_needed(server: Server) -> None:
-    assert "QUIRE_AUDIT_SECRET_KEY" not in settings_of(server)
-    assert run("keys", "platform", "rotate", settings=settings_of(server)).returncode == 0
+def test_the_signing_key_is_needed_as_the_change_is_an_entry(server: Server) -> None:
+    settings = settings_of(server)
+    del settings["QUIRE_AUDIT_SECRET_KEY"]
+    refused = run("keys", "platform", "rotate", settings=settings)
+    assert refused.returncode == 2
+    assert b"signing key is missing" in refused.stderr
+    assert opens(server, server.platform_key)

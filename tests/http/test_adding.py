@@ -50,6 +50,7 @@ def test_a_new_log_begins_with_a_checkpoint_of_size_0(adding_server: Server) -> 
     assert adding_server.request("GET", f"{prefix}/checkpoint").status == 404
     trees = SignedTrees(adding_server)
     trees.sign()
+    trees.anchor()  # of the trail `system`
     empty = adding_server.request("GET", f"{prefix}/checkpoint")
     opened = open_org_checkpoint(empty.body, LOAD, KEYS.public()).checkpoint
     assert (empty.status, opened.size, opened.root) == (200, 0, EMPTY_ROOT)

@@ -109,7 +109,7 @@ def test_an_entry_is_proven_in_the_newest_checkpoint(signed: SignedTree, seq: in
 def test_an_entry_is_proven_in_an_anchored_checkpoint(signed: SignedTree, query: str) -> None:
     proof = signed.proof(299, query).json()
     assert proof["checkpoint"]["size"] == 300
-    assert proof["anchoring"]["anchor"]["size"] == 2
+    assert proof["anchoring"]["anchor"]["size"] == 3  # one of the trail `system`
     assert proof["anchoring"]["timestamps"] == []
     verify(signed.org, proof)
 
@@ -228,19 +228,19 @@ def test_an_anchor_carries_its_attestations(
 ) -> None:
     monkeypatch.setattr(proving, "ANCHORING_TTL_S", 0.0)
     server = signed.server
-    shown = server.request("GET", "/v1/log/anchors/1").json()
+    shown = server.request("GET", "/v1/log/anchors/2").json()
     assert (shown["note"], shown["timestamps"]) == (shown["signed"], [])
     witness = CosignatureSigner.from_seed("witness.example/w", b"\x07" * 32)
     text = parse_note(shown["signed"].encode()).text
-    insert = "INSERT INTO anchor_cosignatures (size, witness, line) VALUES (1, $1, $2)"
+    insert = "INSERT INTO anchor_cosignatures (size, witness, line) VALUES (2, $1, $2)"
     for time_s in (1_767_268_801, 1_767_268_802):
         blob = base64.b64encode(witness.key_id + witness.sign(text, time_s)).decode()
         line = f"— {witness.name} {blob}\n"
         signed.trees.execute(insert, f"{witness.name}+{witness.key_id.hex()}", line.encode())
     signed.trees.execute(
-        "INSERT INTO anchor_tokens (size, gen_time, token) VALUES (1, '2026-01-01Z', $1)", b"token"
+        "INSERT INTO anchor_tokens (size, gen_time, token) VALUES (2, '2026-01-01Z', $1)", b"token"
     )
-    shown = server.request("GET", "/v1/log/anchors/1").json()
+    shown = server.request("GET", "/v1/log/anchors/2").json()
     opened = open_anchor(shown["note"].encode(), HISTORY, [witness.verifier()])
     assert [one.time_s for one in opened.note.verified if one.verifier == witness.verifier()] == [
         1_767_268_802

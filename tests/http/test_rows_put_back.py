@@ -159,11 +159,17 @@ def test_a_freeze_that_is_taken_out_of_the_row_still_holds(server: Server, fresh
     org, key = server.create_org("plain")
     assert append(server, org, key, {"event_type": "one"}).status == 201
     where = f"org_id = (SELECT id FROM orgs WHERE slug = '{org}')"
-    owner(server, f"UPDATE heads SET entry_hash = sha256('x') WHERE {where} RETURNING 1")
+    owner(
+        server,
+        f"CREATE TABLE kept_head AS SELECT * FROM heads WHERE {where}",
+        f"UPDATE heads SET entry_hash = sha256('x') WHERE {where} RETURNING 1",
+    )
     assert append(server, org, key, {"event_type": "two"}).status == 423
-    last_hash = f"(SELECT last_hash FROM entries WHERE {where})"
-    repaired = f"entry_hash = {last_hash}, frozen_at = NULL, frozen_reason = NULL"
-    owner(server, f"UPDATE heads SET {repaired} WHERE {where} RETURNING 1")
+    owner(
+        server,
+        f"DELETE FROM heads WHERE {where}",
+        "INSERT INTO heads SELECT * FROM kept_head RETURNING 1",
+    )
     for process in (server, fresh):
         answer = append(process, org, key, {"event_type": "three"})
         assert (answer.status, problem_of(answer)) == (423, "org-frozen")

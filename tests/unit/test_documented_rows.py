@@ -7,6 +7,8 @@ from pathlib import Path
 
 from ledger.storage.api_keys import API_KEYS
 from ledger.storage.idempotency import USES
+from ledger.storage.orgs import ORGS
+from ledger.storage.register import SNAPSHOTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 
@@ -19,4 +21,6 @@ def test_the_page_lists_the_tables_of_the_code() -> None:
             tuple(re.findall(r"`(\w+)`", key)),
             tuple(re.findall(r"`(\w+)`", deciding)),
         )
-    assert listed == {table.name: (table.key, table.deciding) for table in (API_KEYS, USES)}
+    assert listed == {
+        table.name: (table.key, table.deciding) for table in (ORGS, API_KEYS, USES, SNAPSHOTS)
+    }

@@ -3,7 +3,7 @@
 from ledger.core.register.changes import API_KEYS, ORGS, Change, ChangeKind, FaultSeqs, erased_id
 from ledger.core.register.register import Register, RegisterMissing
 from ledger.core.register.reports import NOT_AUTHENTIC, ForgedRowReports
-from ledger.core.register.state import Freeze, RegisterState
+from ledger.core.register.state import RecordedFreeze, RegisterState
 
 __all__ = [
     "API_KEYS",
@@ -13,7 +13,7 @@ __all__ = [
     "ChangeKind",
     "FaultSeqs",
     "ForgedRowReports",
-    "Freeze",
+    "RecordedFreeze",
     "Register",
     "RegisterMissing",
     "RegisterState",

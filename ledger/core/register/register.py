@@ -22,7 +22,7 @@ from ledger.errors import StorageError
 from ledger.keys import SigningKeyring
 from ledger.storage import register as storage
 from ledger.storage.database import Database
-from ledger.storage.register import Damage, Snapshot
+from ledger.storage.register import Damage, RegisterSnapshot
 
 SNAPSHOT_ENTRIES: Final = 2_000
 """A start that folds more entries than this stores a snapshot, for the next one."""
@@ -93,7 +93,7 @@ class Register:
         if self._damaged >= 0 or self._hash is None:
             return False
         if self._seq >= 0:
-            snapshot = Snapshot(self._seq, self._hash, self.state.encoded())
+            snapshot = RegisterSnapshot(self._seq, self._hash, self.state.encoded())
             await storage.add_snapshot(self._database, snapshot, self.row_key)
         return True
 

@@ -10,7 +10,7 @@ import msgspec
 from ledger.core.register.changes import Change, ChangeKind, FaultSeqs, erased_id
 
 
-class Freeze(NamedTuple):
+class RecordedFreeze(NamedTuple):
     """Why an org is frozen, and the faults of the verification that froze it, if one did."""
 
     reason: str
@@ -30,7 +30,7 @@ class RegisterState:
     """What rows must say now. One instance is changed by one folder, in the order of seqs."""
 
     def __init__(self) -> None:
-        self.frozen: dict[int, Freeze] = {}
+        self.frozen: dict[int, RecordedFreeze] = {}
         self.accepted: dict[int, FaultSeqs] = {}
         self._rows: dict[tuple[str, str], tuple[int, str]] = {}
         self._orgs: dict[tuple[str, str], int | None] = {}
@@ -47,7 +47,7 @@ class RegisterState:
         if org_id is None:
             return
         if kind is ChangeKind.FROZEN:
-            self.frozen[org_id] = Freeze(change.reason or "", change.faults)
+            self.frozen[org_id] = RecordedFreeze(change.reason or "", change.faults)
         elif kind is ChangeKind.THAWED:
             self.frozen.pop(org_id, None)
             if change.faults is not None:
@@ -96,7 +96,9 @@ class RegisterState:
         for table, key, seq, mac, org_id in stored.rows:
             state._rows[table, key] = seq, mac
             state._orgs[table, key] = org_id
-        state.frozen = {org_id: Freeze(reason, faults) for org_id, reason, faults in stored.frozen}
+        state.frozen = {
+            org_id: RecordedFreeze(reason, faults) for org_id, reason, faults in stored.frozen
+        }
         state.accepted = dict(stored.accepted)
         state._erased = set(stored.erased)
         return state

@@ -1,4 +1,4 @@
-"""`quire orgs`."""
+"""`quire orgs`: the commands that send requests to a server."""
 
 import click
 
@@ -7,18 +7,9 @@ from server.cli.base import output
 from server.cli.base.arguments import org_argument
 from server.cli.base.connection import Connection, client_command
 from server.cli.base.text import moment
-from server.cli.trails.adopting import adopt
 
 
-@click.group()
-def orgs() -> None:
-    """Create and manage orgs (with the platform key).
-
-    An org is a tenant; it has exactly one trail.
-    """
-
-
-@orgs.command()
+@click.command()
 @click.argument("slug")
 @click.option("--name", help="Display name; by default the slug.")
 @click.option(
@@ -39,7 +30,7 @@ def create(
     _show(org, as_json)
 
 
-@orgs.command("list")
+@click.command("list")
 @output.json_option
 @client_command
 def list_orgs(connection: Connection, as_json: bool) -> None:
@@ -64,7 +55,7 @@ def list_orgs(connection: Connection, as_json: bool) -> None:
     output.print_table(columns, rows)
 
 
-@orgs.command()
+@click.command()
 @org_argument
 @output.json_option
 @client_command
@@ -74,7 +65,7 @@ def show(connection: Connection, org: str, as_json: bool) -> None:
         _show(client.org(), as_json)
 
 
-@orgs.command()
+@click.command()
 @org_argument
 @click.argument("name")
 @output.json_option
@@ -85,7 +76,7 @@ def rename(connection: Connection, org: str, name: str, as_json: bool) -> None:
         _show(client.update_org(name=name), as_json)
 
 
-@orgs.command()
+@click.command()
 @org_argument
 @click.option("--reason", required=True, help="Why the org is thawed; recorded as an entry.")
 @output.json_option
@@ -98,9 +89,6 @@ def thaw(connection: Connection, org: str, reason: str, as_json: bool) -> None:
     """
     with connection.client(org) as client:
         _show(client.thaw(reason), as_json)
-
-
-orgs.add_command(adopt)
 
 
 def _row(org: Org) -> tuple[str, ...]:
