@@ -201,7 +201,8 @@ class Administration:
         draft = change_draft(kind, change, actor=actor, details=details)
         own = AppendRequest(system_id, SYSTEM_ORG, [draft], effect=effect)
         appended = await self._sequencer.append_together([*requests, own])
-        await self.register.catch_up()
+        (entry,) = appended[-1].entries
+        await self.register.wrote(entry.seq, entry.entry_hash, draft.payload)
         return appended
 
 

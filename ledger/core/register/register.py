@@ -113,6 +113,14 @@ class Register:
             await self.follow()
         self._caught_up_s = asked_s
 
+    async def wrote(self, seq: int, entry_hash: bytes, payload: bytes) -> None:
+        """Fold an entry that this process has just written, without reading it again."""
+        async with self._following:
+            if seq == self._seq + 1:
+                self._apply(seq, entry_hash, payload)
+                return
+        await self.catch_up()  # another process wrote before
+
     async def follow(self) -> None:
         """Fold the entries that are stored after the last folded one."""
         async with self._following:
@@ -146,9 +154,12 @@ class Register:
         if faults:
             self._skip(entry.seq, f"entry {entry.seq} is not intact: {faults[0].reason}")
             return
-        if (found := change_of(entry.payload)) is not None:
-            self.state.apply(entry.seq, *found)
-        self._seq, self._hash = entry.seq, entry.entry_hash
+        self._apply(entry.seq, entry.entry_hash, entry.payload)
+
+    def _apply(self, seq: int, entry_hash: bytes, payload: bytes) -> None:
+        if (found := change_of(payload)) is not None:
+            self.state.apply(seq, *found)
+        self._seq, self._hash = seq, entry_hash
 
     def _skip(self, last: int, reason: str) -> None:
         """Go on after entries that can't be read: no row is right that they may have changed."""

@@ -86,6 +86,9 @@ class BatchOutcome:
 class Batch:
     """The turns of some lanes, and the transaction that carries them out."""
 
+    _undoes_effects = True
+    """Whether a refused effect is undone alone, and the other requests are written."""
+
     def __init__(self, turns: Sequence[LaneBatch], tools: BatchTools) -> None:
         self.turns = turns
         self._heads, self._keyring, self._clock, self._row_key, self._freezes = tools
@@ -120,7 +123,7 @@ class Batch:
             if head is None:
                 continue
             erasures = 0 if row is None else row.erasures
-            ready = await _placeable(transaction, turn, erasures, outcome)
+            ready = await _placeable(transaction, turn, erasures, outcome, self._undoes_effects)
             thawed_us = 0 if row is None else row.thawed_us
             if ready and ready[0].thaw:
                 thawed_us = await transaction.thaw(turn.lane.org_id, head)
@@ -235,11 +238,15 @@ def _first_hash(use: KeyUse, made: Mapping[int, LaneExtension], uses: KeyUses) -
 
 
 async def _placeable(
-    transaction: AppendTransaction, turn: LaneBatch, erasures: int, outcome: BatchOutcome
+    transaction: AppendTransaction,
+    turn: LaneBatch,
+    erasures: int,
+    outcome: BatchOutcome,
+    undo: bool,
 ) -> list[AppendRequest]:
     """The requests of a turn that may be placed now; the others are refused."""
     fresh = [request for request in turn.requests if not _refuse_stale(request, erasures, outcome)]
-    return [request for request in fresh if await _run_effect(request, transaction, outcome)]
+    return [request for request in fresh if await _run_effect(request, transaction, outcome, undo)]
 
 
 def _refuse_stale(request: AppendRequest, erasures: int, outcome: BatchOutcome) -> bool:
@@ -251,14 +258,19 @@ def _refuse_stale(request: AppendRequest, erasures: int, outcome: BatchOutcome) 
 
 
 async def _run_effect(
-    request: AppendRequest, transaction: AppendTransaction, outcome: BatchOutcome
+    request: AppendRequest, transaction: AppendTransaction, outcome: BatchOutcome, undo: bool
 ) -> bool:
-    """Run the request's effect; a refusing effect is undone and its request refused (False)."""
+    """Run the request's effect; a refusing effect is undone and its request refused (False).
+
+    Without ``undo``, a refusal undoes the whole transaction.
+    """
     if request.effect is None:
         return True
-    await transaction.run(transaction.connection.execute("SAVEPOINT effect"))
+    if undo:
+        await transaction.run(transaction.connection.execute("SAVEPOINT effect"))
     refusal = await request.effect(transaction)
     if refusal is not None:
-        await transaction.run(transaction.connection.execute("ROLLBACK TO effect"))
+        if undo:
+            await transaction.run(transaction.connection.execute("ROLLBACK TO effect"))
         outcome.refusals.append((request, refusal))
     return refusal is None

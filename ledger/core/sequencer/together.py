@@ -28,6 +28,8 @@ class WholeBatch(Batch):
     order.
     """
 
+    _undoes_effects = False
+
     def __init__(
         self, requests: Sequence[AppendRequest], tools: BatchTools, locks: Collection[int] = ()
     ) -> None:
