@@ -82,7 +82,7 @@ async def test_rows_older_than_a_changed_entry_do_not_count(
 async def _reported(database: storage.Database, words: str) -> None:
     query = "SELECT 1 FROM security_events WHERE kind = $1 AND detail LIKE $2"
     async with asyncio.timeout(PATIENCE_S):
-        while not await database.fetch(query, NOT_AUTHENTIC, f"%{words}%"):
+        while not await database.fetch(query, NOT_AUTHENTIC, f"%{words}%"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
