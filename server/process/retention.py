@@ -102,14 +102,14 @@ async def retention_task(
         await migrate.require_current(database)
         await require_own_keys_in(database, settings, secrets)
         clock, keyring = ServerClock(settings), LiveKeyring.of(settings, secrets.keyring)
+        rows = row_key(secrets.master_key)
         limits = SequencerLimits(committers=1)
-        sequencer = Sequencer(
-            database, keyring, row_key(secrets.master_key), limits=limits, clock=clock.wall
-        )
+        sequencer = Sequencer(database, keyring, rows, limits=limits, clock=clock.wall)
         sequencer.start()
         try:
             directory = Directory(database, secrets.master_key)
-            guard = TrailGuard(database, sequencer, Sealer(database, secrets.master_key))
+            sealer = Sealer(database, secrets.master_key)
+            guard = TrailGuard(database, sequencer, sealer, rows)
             yield RetentionTask(settings, database, retention_url, keyring, directory, guard, clock)
         finally:
             await sequencer.close(settings.shutdown_seconds)

@@ -16,7 +16,7 @@ from ledger.core.verification.work.faults import INDEX_KINDS, Result
 from ledger.entry import search_tag
 from ledger.errors import NOT_FOUND, AppendRefused
 from ledger.event import Event, EventFields
-from ledger.storage import attestations, orgs, security_events, subjects
+from ledger.storage import accepted_doubts, attestations, orgs, security_events, subjects
 from ledger.storage.database import Database
 from ledger.storage.trail import AppendTransaction
 from server import metrics
@@ -42,8 +42,11 @@ class FaultSeqs(msgspec.Struct):
 class TrailGuard:
     """Prevents appends to damaged trails until an operator thaws them."""
 
-    def __init__(self, database: Database, sequencer: Sequencer, sealer: Sealer) -> None:
+    def __init__(
+        self, database: Database, sequencer: Sequencer, sealer: Sealer, row_key: bytes
+    ) -> None:
         self._database = database
+        self._row_key = row_key
         self._sequencer = sequencer
         self._sealer = sealer
 
@@ -98,6 +101,7 @@ class TrailGuard:
 
         async def accept(transaction: AppendTransaction) -> AppendRefused | None:
             await transaction.run(transaction.connection.execute(orgs.ACCEPT_FAULTS, org.id))
+            await accepted_doubts.accept(transaction, org.id, key_id, self._row_key)
             return None
 
         await self._append(org, payload, None, accept, thaw=True)

@@ -76,16 +76,18 @@ class Services:
         self.database = database
         self.keyring = keyring
         self.sealer = Sealer(database, secrets.master_key)
+        rows = row_key(secrets.master_key)
+        self.lateness = SigningWatch(settings, database, rows)
         self.sequencer = Sequencer(
             database,
             keyring,
-            row_key(secrets.master_key),
+            rows,
             limits=SequencerLimits(org_events=settings.queue_events),
             clock=clock.wall,
             observe=self._observe,
             on_mishap=metrics.count_mishap,
+            on_head=self.lateness.acknowledged,
         )
-        self.lateness = SigningWatch(settings, database)
         self.appender = Appender(
             self.sequencer,
             self.sealer,
@@ -96,7 +98,7 @@ class Services:
         self.forged_rows = ForgedRowReports(database)
         self.authenticator = Authenticator(database, secrets.master_key)
         self.directory = Directory(database, secrets.master_key)
-        self.guard = TrailGuard(database, self.sequencer, self.sealer)
+        self.guard = TrailGuard(database, self.sequencer, self.sealer, rows)
         self.trust = TrustSource(settings)
         self.limits = _limits(settings)
         self.verification_table = VerificationTable(database)

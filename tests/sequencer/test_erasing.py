@@ -17,6 +17,7 @@ from ledger.core.sequencer import Appended, Effect, Sequencer, StaleSeal
 from ledger.entry import decode_leaf
 from ledger.errors import AppendRefused, OrgFrozen
 from ledger.event import Event, EventFields
+from ledger.sealing import row_key
 from ledger.storage import subjects
 from ledger.storage.trail import AppendTransaction
 from server.trails.appending import Appender, IntakeLimits
@@ -55,7 +56,7 @@ def office(of: Process) -> Office:
     return Office(
         sealer,
         Appender(of.sequencer, sealer, MASTER_KEY, IntakeLimits(10_000, 2**20)),
-        TrailGuard(of.database, of.sequencer, sealer),
+        TrailGuard(of.database, of.sequencer, sealer, row_key(MASTER_KEY)),
         of.sequencer,
     )
 

@@ -4,6 +4,7 @@
 orgs, ``head_check`` refuses to extend a damaged trail, ``sequencer`` ties them together.
 """
 
+from ledger.core.sequencer.lane import SeenHead
 from ledger.core.sequencer.request import (
     Appended,
     AppendRequest,
@@ -22,6 +23,7 @@ __all__ = [
     "Effect",
     "EntryPlace",
     "KeyDigest",
+    "SeenHead",
     "Sequencer",
     "SequencerLimits",
     "StaleSeal",

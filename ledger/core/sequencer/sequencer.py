@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from ledger.core.sequencer.batch import Batch, BatchOutcome, LaneBatch
 from ledger.core.sequencer.committer import Committer
-from ledger.core.sequencer.lane import Lane, SeenHeads
+from ledger.core.sequencer.lane import Lane, SeenHead, SeenHeads
 from ledger.core.sequencer.mishaps import OnMishap, StepGuard
 from ledger.core.sequencer.request import Appended, AppendRequest
 from ledger.errors import ClockUnsteady, OutcomeUnknown, QueueFull, ShuttingDown, StorageError
@@ -61,9 +61,10 @@ class Sequencer:
     """Takes append requests and makes each durable once, in order.
 
     ``keyring(refresh)`` returns the signing keys, read again when ``refresh`` is
-    True; ``row_key`` authenticates the rows of idempotency keys. ``clock`` raises ClockUnsteady while its time can't be trusted: nothing is
-    written then. ``observe`` is called after each commit, ``on_mishap`` for each exception that
-    would have ended a committer. Call start, then append as often as needed, then close.
+    True; ``row_key`` authenticates the rows of idempotency keys. ``clock`` raises ClockUnsteady while
+    its time can't be trusted: nothing is written then. ``observe`` is called after each commit,
+    ``on_head`` with each head that a commit left or met, ``on_mishap`` for each exception that would
+    have ended a committer. Call start, then append as often as needed, then close.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Sequencer:
         clock: Callable[[], int] = system_clock_us,
         observe: Callable[[BatchReport], None] | None = None,
         on_mishap: OnMishap | None = None,
+        on_head: Callable[[SeenHead], None] | None = None,
     ) -> None:
         self._database = database
         self._keyring = keyring
@@ -84,7 +86,7 @@ class Sequencer:
         self._limits = limits or SequencerLimits()
         self._observe = observe
         self._mishaps = StepGuard(on_mishap)
-        self._heads = SeenHeads()
+        self._heads = SeenHeads(on_head)
         self._lanes: dict[int, Lane] = {}
         self._ready: dict[int, Lane] = {}
         self._wake = asyncio.Event()

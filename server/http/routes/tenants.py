@@ -5,7 +5,7 @@ from __future__ import annotations
 from litestar import Router, delete, get, patch, post
 
 from ledger.entry import has_control, rfc3339
-from ledger.storage import orgs
+from ledger.storage import accepted_doubts, orgs
 from server.access.directory import SLUG, Conflict, NotFound, no_such_org
 from server.access.rights import May
 from server.http.api.keys import (
@@ -145,12 +145,13 @@ async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     ),
 )
 async def thaw_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
-    """Let a frozen org accept entries again; the reason is recorded as an entry of its trail."""
+    """Let a frozen or unsigned org accept entries again; its trail records the reason."""
     tenant, principal = org_of(request, org)
     data: ThawOrg = await json_body(request)
     services = services_of(request)
     record = await orgs.org_by_id(services.database, tenant.id)
-    if record is not None and record.frozen_at is None and record.has_head:
+    frozen = record is None or record.frozen_at is not None or not record.has_head
+    if not frozen and not await accepted_doubts.stopped(services.database, tenant.id):
         raise Conflict(f'org "{org}" is not frozen')
     await services.guard.thaw(tenant, _clean("reason", data.reason), principal.key_id)
     return await _show(request, tenant.id, org)
