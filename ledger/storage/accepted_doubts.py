@@ -39,9 +39,7 @@ async def stopped(database: Database, org_id: int) -> bool:
     return await database.fetchrow(STOPPED, org_id) is not None
 
 
-async def accept(
-    transaction: AppendTransaction, org_id: int, key_id: str, row_key: bytes
-) -> None:
+async def accept(transaction: AppendTransaction, org_id: int, key_id: str, row_key: bytes) -> None:
     """Accept, in a thaw's transaction, the doubt by which the org's tree is stopped, if it is."""
     doubt = await transaction.run(transaction.connection.fetchrow(STOPPED, org_id))
     if doubt is None:

@@ -40,9 +40,9 @@ from server.trails.appending import Appender, IntakeLimits
 from server.trails.archive_targets import target_settings
 from server.trails.clock import ServerClock
 from server.trails.entry_bundles import EntryBundles
-from server.trails.growth import TreeGrowthWaiters
 from server.trails.guarding import TrailGuard
-from server.trails.lateness import SigningWatch
+from server.trails.signed.growth import TreeGrowthWaiters
+from server.trails.signed.lateness import SigningWatch
 
 log = structlog.get_logger("quire")
 

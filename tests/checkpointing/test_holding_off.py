@@ -41,7 +41,8 @@ class Siege:
         self.org_id = self.other_id = 0
 
     async def begin(self) -> None:
-        orgs = dict(await fetch(self.database, "SELECT slug, id FROM orgs"))
+        rows = await fetch(self.database, "SELECT slug, id FROM orgs")
+        orgs = {row[0]: row[1] for row in rows}
         self.org_id, self.other_id = orgs[self.slug], orgs[self.other]
         for slug in (self.slug, self.other):
             assert await self.append(slug) == 201
@@ -162,7 +163,9 @@ async def _locks_rows(siege: Siege) -> None:
 
 async def _locks_the_head_of_a_damaged_org(siege: Siege) -> None:
     """The signer has to freeze that org, and can't; the others must be signed."""
-    at = await siege.role.fetchval("SELECT anchored_at FROM heads WHERE org_id = $1", siege.other_id)
+    at = await siege.role.fetchval(
+        "SELECT anchored_at FROM heads WHERE org_id = $1", siege.other_id
+    )
     await siege.role.execute("BEGIN")
     await siege.role.execute("SELECT FROM heads WHERE org_id = $1 FOR UPDATE", siege.other_id)
     planter = await asyncpg.connect(siege.database.server_url)
@@ -240,7 +243,7 @@ async def test_a_head_set_back_after_each_append_raises_an_alarm(
     """The signer does not see the entries; the worker that acknowledged them does."""
     back = "UPDATE heads SET seq = $2, entry_hash = $3, anchored_at = $4 WHERE org_id = $1"
     async with besieged(database, server) as siege:
-        head = await siege.role.fetchrow(HEAD, siege.org_id)
+        (head,) = await siege.role.fetch(HEAD, siege.org_id)
         assert await siege.append(siege.slug) == 201
         await siege.role.execute(back, siege.org_id, *head)
         if await siege._is_signed():

@@ -11,7 +11,7 @@ import pytest
 from ledger.sealing import row_key
 from ledger.storage import accepted_doubts
 from ledger.storage.trail import AppendTransaction
-from server.trails.lateness import SigningLate, SigningWatch
+from server.trails.signed.lateness import SigningLate, SigningWatch
 from tests.support.appending import MASTER_KEY, Process, new_org, process
 from tests.support.clusters import Database
 from tests.support.serving import PeerAnswer, Server, server_settings
@@ -251,5 +251,7 @@ async def test_the_refusal_names_the_doubt_and_the_way_out(
         for minute in range(17):
             clock.now = minute
             await watch.poll()
-        with pytest.raises(SigningLate, match=r"stopped this org \(unknown_key\).*or thaws the org"):
+        with pytest.raises(
+            SigningLate, match=r"stopped this org \(unknown_key\).*or thaws the org"
+        ):
             watch.require_signed(org)

@@ -23,7 +23,7 @@ from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count, moment
 from server.cli.keys.api_keys import FORGED
 from server.keys.first_start import load_master_key
-from server.process.own_database import own_database
+from server.process.database.own_database import own_database
 from server.settings import Settings
 from server.settings.data_dir import make_data_dir
 

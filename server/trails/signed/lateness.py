@@ -192,9 +192,9 @@ class SigningWatch:
 
     async def _age(self, now_s: float, database_us: int) -> None:
         """Look up when the oldest entries were written that were unsigned at the last poll, too."""
-        due = [
-            one for one in self._waiting.values() if one.seen_s < now_s and not one.aged
-        ][:MAX_AGES]
+        due = [one for one in self._waiting.values() if one.seen_s < now_s and not one.aged][
+            :MAX_AGES
+        ]
         for one in due:
             places = one.trail.org_id, one.trail.size
             written_us = await unsigned.written_us(self._database, *places)
