@@ -270,10 +270,16 @@ GRANT USAGE ON SCHEMA public TO quire_server, quire_signer, quire_retention;
 GRANT EXECUTE ON FUNCTION quire_create_entries_partition(timestamptz), quire_create_idempotency_partition(date) TO quire_server;
 -- What seals or destroys belongs to a login that the server does not have.
 GRANT EXECUTE ON FUNCTION quire_seal_partitions(timestamptz), quire_drop_idempotency_before(date) TO quire_retention;
-GRANT SELECT, INSERT ON entries, security_events, idempotency TO quire_server;
-GRANT SELECT, INSERT, UPDATE ON orgs, heads, api_keys TO quire_server;
+GRANT SELECT, INSERT ON entries, idempotency TO quire_server;
+GRANT SELECT, INSERT, UPDATE ON api_keys TO quire_server;
+-- On the tables that the signer reads, UPDATE is granted by column: whoever may UPDATE a table may lock
+-- all of it (LOCK TABLE), and so hold off every reader. No row can be given another org.
+GRANT SELECT, INSERT ON orgs, heads TO quire_server;
+GRANT UPDATE (name, found_faults, accepted_faults) ON orgs TO quire_server;
+GRANT UPDATE (seq, entry_hash, anchored_at, erasures, frozen_at, frozen_reason) ON heads TO quire_server;
 GRANT SELECT, INSERT, DELETE ON subjects TO quire_server;
+-- Without id and at: an id that was used in advance would make the insert of an alarm fail.
+GRANT SELECT, INSERT (org_id, kind, detail) ON security_events TO quire_server, quire_signer;
 -- The signer reads what it signs. An org that it doubts it freezes.
-GRANT SELECT ON orgs, heads, entries, security_events TO quire_signer;
+GRANT SELECT ON orgs, heads, entries TO quire_signer;
 GRANT INSERT (org_id, erasures, frozen_at, frozen_reason), UPDATE (frozen_at, frozen_reason) ON heads TO quire_signer;
-GRANT INSERT ON security_events TO quire_signer;

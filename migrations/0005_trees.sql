@@ -3,6 +3,7 @@
 
 -- A public org's log is read without a key.
 ALTER TABLE orgs ADD COLUMN log_public boolean NOT NULL DEFAULT false;
+GRANT UPDATE (log_public) ON orgs TO quire_server;
 
 -- One row per tree, which the signer locks before it signs. The other tables are append-only.
 CREATE TABLE trees (

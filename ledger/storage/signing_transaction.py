@@ -37,6 +37,8 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::timestamptz[])
      AS n (org_id, size, root, anchored_at)
 WHERE t.org_id = n.org_id"""
 TOUCH_TREES = "UPDATE trees SET signed_at = clock_timestamp() WHERE org_id = ANY ($1::bigint[])"
+SHORT_WAIT = "SET LOCAL lock_timeout = '500ms'"
+"""Appends hold a head for some milliseconds; a longer wait would hold up the other orgs."""
 STOP_TREE = """
 UPDATE trees SET stopped_at = now(), stopped_reason = $2 WHERE org_id = $1"""
 # The first free indexes, from an index on below which all are taken. A planted row further up
@@ -149,12 +151,17 @@ class SigningTransaction:
         """Store the reason why a tree is not signed; signing it again clears the reason."""
         await self._connection.execute(STOP_TREE, org_id, storable(reason))
 
-    async def freeze(self, org_id: int, reason: str) -> None:
-        """Freeze the org, with its security event."""
+    async def freeze(self, org_id: int, reason: str) -> bool:
+        """Freeze the org, with its security event; False if another session holds its head."""
         try:
-            await AppendTransaction(self._connection).freeze(org_id, storable(reason))
+            async with self._connection.transaction():
+                await self._connection.execute(SHORT_WAIT)
+                await AppendTransaction(self._connection).freeze(org_id, storable(reason))
         except NotWritten as error:
+            if isinstance(error.__cause__, asyncpg.LockNotAvailableError):
+                return False
             raise DatabaseUnavailable(str(error)) from error
+        return True
 
     async def add_event(self, org_id: int | None, kind: str, detail: str) -> None:
         """Store a security event."""

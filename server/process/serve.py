@@ -38,12 +38,12 @@ from server.keys.key_files import close_command, exposure
 from server.keys.own_keys import claim, is_new
 from server.process.archiving import archiving
 from server.process.banner import banner
-from server.process.connections import warn_of_few_connections
 from server.process.context import CONTEXT, ProcessContext
+from server.process.database.connections import warn_of_few_connections
+from server.process.database.own_database import DatabaseUrls, own_database
+from server.process.database.required_logins import retention_login, signer_login
 from server.process.indexer import indexing
 from server.process.logs import configure
-from server.process.own_database import DatabaseUrls, own_database
-from server.process.required_logins import retention_login, signer_login
 from server.process.retention import retaining
 from server.process.signing import signing
 from server.process.worker import application, uvicorn_config

@@ -19,7 +19,7 @@ from ledger.core.verification.work.faults import INDEX_KINDS, Result
 from ledger.entry import search_tag
 from ledger.errors import NOT_FOUND, AppendRefused
 from ledger.event import Event, EventFields
-from ledger.storage import attestations, orgs, security_events, subjects
+from ledger.storage import accepted_doubts, attestations, orgs, security_events, subjects
 from ledger.storage.database import Database
 from ledger.storage.trail import AppendTransaction
 from server import metrics
@@ -106,7 +106,12 @@ class TrailGuard:
             org_id=org.id, reason=reason, faults=None if freeze is None else freeze.faults
         )
         about = _About(ChangeKind.THAWED, change, {"org": org.slug, "reason": reason})
-        await self._append(org, payload, None, about, None, thaw=True)
+
+        async def accept(transaction: AppendTransaction) -> AppendRefused | None:
+            await accepted_doubts.accept(transaction, org.id, key_id, self.register.row_key)
+            return None
+
+        await self._append(org, payload, None, about, accept, thaw=True)
 
     async def erase(self, org: OrgFacts, name: str, key_id: str) -> Appended:
         """Destroy a subject's key and row, and record it in the trail, in one transaction.

@@ -18,7 +18,7 @@ from ledger.core.reading.qwed_rows import QwedRowFinder
 from ledger.core.reading.trail import TrailReader
 from ledger.core.register import Register
 from ledger.core.sealing.sealer import Sealer, new_org_key
-from ledger.core.sequencer import BatchReport, Sequencer, SequencerLimits
+from ledger.core.sequencer import BatchReport, Sequencer, SequencerHooks, SequencerLimits
 from ledger.core.verification.jobs import VerificationJobs
 from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.extent import SigningLimits
@@ -41,9 +41,9 @@ from server.trails.appending import Appender, IntakeLimits
 from server.trails.archive_targets import target_settings
 from server.trails.clock import ServerClock
 from server.trails.entry_bundles import EntryBundles
-from server.trails.growth import TreeGrowthWaiters
 from server.trails.guarding import TrailGuard
-from server.trails.lateness import SigningWatch
+from server.trails.signed.growth import TreeGrowthWaiters
+from server.trails.signed.lateness import SigningWatch
 
 log = structlog.get_logger("quire")
 
@@ -76,19 +76,19 @@ class Services:
         self.clock = clock
         self.database = database
         self.keyring = keyring
-        self.register = Register(database, keyring, row_key(secrets.master_key))
+        rows = row_key(secrets.master_key)
+        self.register = Register(database, keyring, rows)
         self.sealer = Sealer(database, secrets.master_key, self.register)
+        self.lateness = SigningWatch(settings, database, rows)
         self.sequencer = Sequencer(
             database,
             keyring,
-            row_key(secrets.master_key),
+            rows,
             register=self.register,
             limits=SequencerLimits(org_events=settings.queue_events),
             clock=clock.wall,
-            observe=self._observe,
-            on_mishap=metrics.count_mishap,
+            hooks=SequencerHooks(self._observe, metrics.count_mishap, self.lateness.acknowledged),
         )
-        self.lateness = SigningWatch(settings, database)
         self.appender = Appender(
             self.sequencer,
             self.sealer,

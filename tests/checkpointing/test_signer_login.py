@@ -11,8 +11,8 @@ import pytest
 from ledger.core.org import OrgFacts
 from ledger.errors import DatabaseUnavailable
 from ledger.storage.signing import SignerConnection
-from server.process.own_database import DatabaseUrls
-from server.process.required_logins import signer_login
+from server.process.database.own_database import DatabaseUrls
+from server.process.database.required_logins import signer_login
 from server.refusal import StartupRefused
 from server.settings import Settings
 from tests.support.appending import Process, superuser

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
-from server.trails.lateness import SigningLate, SigningWatch
-from tests.support.appending import Process, new_org, process
+import pytest
+
+from ledger.sealing import row_key
+from ledger.storage import accepted_doubts
+from ledger.storage.trail import AppendTransaction
+from server.trails.signed.lateness import SigningLate, SigningWatch
+from tests.support.appending import MASTER_KEY, Process, new_org, process
 from tests.support.clusters import Database
 from tests.support.serving import PeerAnswer, Server, server_settings
 from tests.support.signed_trees import SignedTrees
@@ -14,6 +20,7 @@ from tests.support.signing import checkpointer, fetch
 from tests.support.waiting import until
 
 EVENTS = "SELECT org_id, detail FROM security_events WHERE kind = 'signing_late' ORDER BY id"
+ROW_KEY = row_key(MASTER_KEY)
 LIMITS: dict[str, Any] = {
     "checkpoint_seconds": 1.0,
     "unsigned_event_seconds": 59.0,
@@ -64,7 +71,7 @@ async def test_one_event_for_each_org_and_episode(database: Database, tmp_path: 
     async with process(database.server_url) as server:
         orgs = [await new_org(server.database) for _ in range(2)]
         watches = [
-            SigningWatch(server_settings(tmp_path, **LIMITS), server.database, clock)
+            SigningWatch(server_settings(tmp_path, **LIMITS), server.database, ROW_KEY, clock)
             for _ in range(2)  # as in two workers
         ]
         for episode in range(1, 3):
@@ -108,7 +115,7 @@ async def test_one_org_that_is_not_signed_leaves_the_server_ready(
     clock = Minutes()
     async with process(database.server_url) as server:
         stopped, other = [await new_org(server.database) for _ in range(2)]
-        watch = SigningWatch(server_settings(tmp_path, **LIMITS), server.database, clock)
+        watch = SigningWatch(server_settings(tmp_path, **LIMITS), server.database, ROW_KEY, clock)
         async with checkpointer(database.server_url, tmp_path / "memory") as signer:
             await signer.round()
             await server.append(stopped, b"x")
@@ -133,7 +140,7 @@ async def test_freezing_by_the_row_does_not_reset_the_wait(
     frozen = "UPDATE heads SET frozen_reason = $2, frozen_at = now() WHERE org_id = $1"
     async with process(database.server_url) as server:
         org = await new_org(server.database)
-        watch = SigningWatch(server_settings(tmp_path, **LIMITS), server.database, clock)
+        watch = SigningWatch(server_settings(tmp_path, **LIMITS), server.database, ROW_KEY, clock)
         await server.append(org, b"x")
         for minute in range(17):
             clock.now = minute
@@ -149,4 +156,102 @@ async def test_where_another_server_signs_nothing_is_watched(
 ) -> None:
     async with process(database.server_url) as server:
         settings = server_settings(tmp_path, checkpoints=False)
-        await SigningWatch(settings, server.database).watch()
+        await SigningWatch(settings, server.database, ROW_KEY).watch()
+
+
+async def test_a_head_that_is_set_back_hides_no_entry(database: Database, tmp_path: Any) -> None:
+    """The server's role can hide entries from the signer, but not from who acknowledged them."""
+    clock = Minutes()
+    async with process(database.server_url) as first:
+        watch = SigningWatch(server_settings(tmp_path, **LIMITS), first.database, ROW_KEY, clock)
+        org = await new_org(first.database)
+    async with process(database.server_url, on_head=watch.acknowledged) as server:
+        watch._database = server.database
+        await server.append(org, b"x")
+        await server.database.execute(
+            "UPDATE heads SET seq = -1, entry_hash = '' WHERE org_id = $1", org.id
+        )
+        for minute in range(17):
+            clock.now = minute
+            await watch.poll()
+        assert refuses(watch, org)
+        assert watch.stands_still
+        assert len(await fetch(database, EVENTS)) == 1
+
+
+async def test_a_restart_makes_no_wait_shorter(database: Database, tmp_path: Any) -> None:
+    """The wait counts from the time of the entries, once they were seen unsigned for a while."""
+    clock = Minutes()
+    long_ago_us = 1_000_000 * (int(time.time()) - 3_600)
+    async with process(database.server_url, clock=lambda: long_ago_us) as server:
+        org = await new_org(server.database)
+        await server.append(org, b"x")
+        watch = SigningWatch(server_settings(tmp_path, **LIMITS), server.database, ROW_KEY, clock)
+        for minutes in (0, 0.4, 0.6):
+            clock.now = minutes
+            await watch.poll()
+            assert refuses(watch, org) == (minutes == 0.6), "the signer has time to start"
+            assert watch.stands_still == (minutes == 0.6)
+        assert len(await fetch(database, EVENTS)) == 1
+
+
+async def stopped(database: Database, org: Any, kind: str) -> None:
+    await fetch(
+        database,
+        "INSERT INTO trees (org_id, root, stopped_at, stopped_reason) VALUES ($1, '', now(), $2) "
+        "ON CONFLICT (org_id) DO UPDATE SET stopped_reason = excluded.stopped_reason",
+        org.id,
+        f"{kind}: entry 0",
+    )
+
+
+async def accept(server: Process, org: Any) -> None:
+    async with server.database.transaction() as connection:
+        await accepted_doubts.accept(AppendTransaction(connection), org.id, "key", ROW_KEY)
+
+
+async def test_what_an_operator_accepted_takes_appends(database: Database, tmp_path: Any) -> None:
+    """Only that doubt, and only by a row that this server wrote."""
+    clock = Minutes()
+    planted = (
+        "INSERT INTO accepted_doubts (org_id, size, kind, accepted_at, key_id, mac) "
+        "VALUES ($1, 0, 'hash_mismatch', now(), 'key', decode(repeat('00', 32), 'hex'))"
+    )
+    async with process(database.server_url) as server:
+        org, other = [await new_org(server.database) for _ in range(2)]
+        watch = SigningWatch(server_settings(tmp_path, **LIMITS), server.database, ROW_KEY, clock)
+        for one in (org, other):
+            await server.append(one, b"x")
+            await stopped(database, one, "hash_mismatch")
+            await server.database.execute(planted, one.id)
+        for minute in range(17):
+            clock.now = minute
+            await watch.poll()
+        assert refuses(watch, org), "a planted row lets nothing in"
+        await accept(server, org)
+        await watch.poll()
+        assert not refuses(watch, org)
+        assert refuses(watch, other)
+        assert not watch.stands_still
+        await stopped(database, org, "link_broken")
+        await watch.poll()
+        assert refuses(watch, org), "another doubt"
+    assert len(await fetch(database, EVENTS)) == 2
+
+
+async def test_the_refusal_names_the_doubt_and_the_way_out(
+    database: Database, tmp_path: Any
+) -> None:
+    clock = Minutes()
+    async with process(database.server_url) as server:
+        org = await new_org(server.database)
+        await server.append(org, b"x")
+        await stopped(database, org, "unknown_key")
+        watch = SigningWatch(server_settings(tmp_path, **LIMITS), server.database, ROW_KEY, clock)
+        for minute in range(17):
+            clock.now = minute
+            await watch.poll()
+        with pytest.raises(
+            SigningLate, match=r"stopped this org \(unknown_key\).*or thaws the org"
+        ):
+            watch.require_signed(org)

@@ -8,7 +8,7 @@ import pytest
 
 from ledger.storage.database import Database
 from ledger.storage.migrate import require_current
-from server.process.own_database import DatabaseUrls, own_database
+from server.process.database.own_database import DatabaseUrls, own_database
 from server.settings import Settings
 from server.settings.data_dir import DataDirBusy, DataDirLock, make_data_dir
 from tests.support.clusters import blocking

@@ -13,16 +13,16 @@ from structlog.testing import capture_logs
 from ledger.errors import DatabaseUnfit, StorageError
 from ledger.storage.database import RETENTION_ROLE
 from ledger.storage.dropped_months import exclusive
-from ledger.storage.logins import require_login
+from ledger.storage.logins import require_confined, require_login
 from server.process.context import ProcessContext
-from server.process.own_database import DatabaseUrls
-from server.process.required_logins import retention_login
+from server.process.database.own_database import DatabaseUrls
+from server.process.database.required_logins import retention_login
 from server.process.retention import RetentionProcess
 from server.refusal import StartupRefused
 from server.settings import Settings
 from tests.support import blocks
 from tests.support.appending import superuser
-from tests.support.clusters import Database, blocking
+from tests.support.clusters import Database, as_role, blocking
 from tests.support.quire_process import QuireProcess, wait_until_ended
 from tests.support.serving import Server
 from tests.support.signing import fetch
@@ -115,6 +115,42 @@ async def test_a_login_that_the_server_can_become_is_refused(database: Database)
                 await require_login(database.retention_url, RETENTION_ROLE)
         finally:
             await connection.execute("REVOKE quire_retention FROM quire_server")
+
+
+@pytest.mark.parametrize(
+    ("grant", "revoke", "said"),
+    [
+        ("GRANT quire_signer TO {}", "REVOKE quire_signer FROM {}", "a member of quire_signer"),
+        ("GRANT pg_signal_backend TO {}", "REVOKE pg_signal_backend FROM {}", "pg_signal_backend"),
+        ("ALTER ROLE {} CREATEROLE", "ALTER ROLE {} NOCREATEROLE", "CREATEROLE"),
+    ],
+)
+@pytest.mark.parametrize("login", ["quire_server", "quire_app"])
+async def test_a_server_s_login_that_may_do_too_much_is_refused(
+    database: Database, login: str, grant: str, revoke: str, said: str
+) -> None:
+    """Its role, or a login of another name that is a member of it."""
+    url = as_role(database.server_url, login)
+    async with superuser(database) as connection:
+        if login == "quire_app":
+            await connection.execute("CREATE ROLE quire_app LOGIN; GRANT quire_server TO quire_app")
+            await connection.execute(f"GRANT CONNECT ON DATABASE {database.name} TO quire_app")
+        try:
+            await require_confined(url)
+            await connection.execute(grant.format(login))
+            try:
+                with pytest.raises(DatabaseUnfit, match=said):
+                    await require_confined(url)
+            finally:
+                await connection.execute(revoke.format(login))
+        finally:
+            if login == "quire_app":
+                await connection.execute("DROP OWNED BY quire_app; DROP ROLE quire_app")
+
+
+async def test_a_superuser_is_no_login_of_the_server(database: Database) -> None:
+    with pytest.raises(DatabaseUnfit, match="it is a superuser"):
+        await require_confined(database.superuser_url)
 
 
 def test_a_process_gets_no_login_of_another(

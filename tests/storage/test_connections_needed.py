@@ -15,8 +15,8 @@ import pytest
 from ledger.core.sequencer import COMMITTERS
 from ledger.storage.connection_room import tightest_limit
 from ledger.storage.database import Database as Pool
-from server.process import connections
-from server.process.connections import connections_needed, warn_of_few_connections
+from server.process.database import connections
+from server.process.database.connections import connections_needed, warn_of_few_connections
 from server.settings import Settings
 from tests.support.clusters import OwnCluster
 from tests.support.quire_process import QuireProcess

@@ -18,7 +18,7 @@ from ledger.storage.lock_waits import holders
 from ledger.storage.provision import provision
 from ledger.storage.signing import SignerConnection
 from server.keys.own_keys import require_own_keys_at
-from server.process import own_database
+from server.process.database import own_database
 from tests.support.clusters import Database, OwnCluster, as_role
 from tests.support.quire_process import QuireProcess
 from tests.support.serving import server_settings

@@ -16,7 +16,14 @@ import asyncpg
 from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, check_entry
 from ledger.core.org import OrgFacts
 from ledger.core.sealing.sealer import new_org_key
-from ledger.core.sequencer import Appended, AppendRequest, BatchReport, Sequencer, SequencerLimits
+from ledger.core.sequencer import (
+    Appended,
+    AppendRequest,
+    BatchReport,
+    SeenHead,
+    Sequencer,
+    SequencerLimits,
+)
 from ledger.entry import from_datetime
 from ledger.keys import SigningKeyring
 from ledger.sealing import row_key
@@ -69,6 +76,7 @@ async def process(
     keyring: SigningKeyring = RING,
     observe: Callable[[BatchReport], None] | None = None,
     on_mishap: Callable[[str], None] | None = None,
+    on_head: Callable[[SeenHead], None] | None = None,
 ) -> AsyncIterator[Process]:
     """A started sequencer on a database; drained and closed when the block ends."""
     database = await Database.open(url, size=4)
@@ -79,8 +87,7 @@ async def process(
         row_key(MASTER_KEY),
         limits=limits,
         clock=clock,
-        observe=observe or reports.append,
-        on_mishap=on_mishap,
+        hooks=SequencerHooks(observe or reports.append, on_mishap, on_head),
     )
     sequencer.start()
     try:

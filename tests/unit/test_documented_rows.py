@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ledger.storage.accepted_doubts import ACCEPTED
 from ledger.storage.api_keys import API_KEYS
 from ledger.storage.idempotency import USES
 from ledger.storage.orgs import ORGS
@@ -22,5 +23,6 @@ def test_the_page_lists_the_tables_of_the_code() -> None:
             tuple(re.findall(r"`(\w+)`", deciding)),
         )
     assert listed == {
-        table.name: (table.key, table.deciding) for table in (ORGS, API_KEYS, USES, SNAPSHOTS)
+        table.name: (table.key, table.deciding)
+        for table in (ORGS, ACCEPTED, API_KEYS, USES, SNAPSHOTS)
     }

@@ -6,6 +6,8 @@ from typing import Final, NamedTuple
 
 UNKNOWN_KEY: Final = "unknown_key"
 """The kind of doubt whose cause may be this machine's keyring rather than the trail."""
+NOT_FROZEN: Final = " (not frozen yet)"
+"""Follows the kind of doubt of a stopped tree whose org could not be frozen, as its head was locked."""
 
 
 class SigningDoubt(NamedTuple):

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from ledger.checkpoint import TreeHead
 from ledger.core.checkpointing.anchoring import AnchorSigner
-from ledger.core.checkpointing.doubt import UNKNOWN_KEY, SigningDoubt
+from ledger.core.checkpointing.doubt import NOT_FROZEN, UNKNOWN_KEY, SigningDoubt
 from ledger.core.checkpointing.following import FollowedRows
 from ledger.core.checkpointing.memory import SignerMemory
 from ledger.core.checkpointing.tips import Tip, Tips
@@ -134,7 +134,7 @@ class Signing:
 
         A thawed org is not frozen again for the same kind of doubt. A key missing from this
         machine's keyring is no fault of the trail: the org is not frozen, and signing resumes
-        once the keyring has the key.
+        once the keyring has the key. An org whose head is locked is frozen later.
         """
         # A crash in the block leaves the org as it was: the next round finds the same doubt.
         async with self._connection.transaction() as transaction:
@@ -142,8 +142,14 @@ class Signing:
             known = (tree.stopped or "").partition(":")[0]
             if known != doubt.kind and doubt.kind == UNKNOWN_KEY:
                 await transaction.add_event(org_id, "checkpoints_stopped", str(doubt))
-            elif known != doubt.kind:
-                await transaction.freeze(org_id, f"checkpoints stopped: {doubt}")
+            elif known != doubt.kind and not await transaction.freeze(
+                org_id, f"checkpoints stopped: {doubt}"
+            ):
+                # Another session holds the org's head. That must not hold up the other orgs: the
+                # kind, stored with this mark, differs, so the next check freezes the org.
+                if known != doubt.kind + NOT_FROZEN:
+                    await transaction.add_event(org_id, "checkpoints_stopped", str(doubt))
+                doubt = doubt._replace(kind=doubt.kind + NOT_FROZEN)
             await transaction.stop(org_id, str(doubt))
 
 

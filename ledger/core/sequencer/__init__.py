@@ -4,6 +4,7 @@
 orgs, ``head_check`` refuses to extend a damaged trail, ``sequencer`` ties them together.
 """
 
+from ledger.core.sequencer.lane import SeenHead
 from ledger.core.sequencer.request import (
     Appended,
     AppendRequest,
@@ -12,7 +13,13 @@ from ledger.core.sequencer.request import (
     KeyDigest,
     StaleSeal,
 )
-from ledger.core.sequencer.sequencer import COMMITTERS, BatchReport, Sequencer, SequencerLimits
+from ledger.core.sequencer.sequencer import (
+    COMMITTERS,
+    BatchReport,
+    Sequencer,
+    SequencerHooks,
+    SequencerLimits,
+)
 
 __all__ = [
     "COMMITTERS",
@@ -22,7 +29,9 @@ __all__ = [
     "Effect",
     "EntryPlace",
     "KeyDigest",
+    "SeenHead",
     "Sequencer",
+    "SequencerHooks",
     "SequencerLimits",
     "StaleSeal",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from ledger.chain import ChainHead
@@ -73,8 +74,9 @@ class SeenHeads:
     made; only a rollback to an earlier head is then missed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_seen: Callable[[SeenHead], None] | None = None) -> None:
         self._heads: OrderedDict[int, SeenHead] = OrderedDict()
+        self._on_seen = on_seen
 
     def get(self, org_id: int, thawed_us: int) -> ChainHead | None:
         """The head last seen, if it is remembered and the org was not thawed since; else None."""
@@ -93,6 +95,8 @@ class SeenHeads:
 
     def set(self, seen: SeenHead) -> None:
         """Remember a head that was committed, or that was read back and passed its check."""
+        if self._on_seen is not None:
+            self._on_seen(seen)
         self._heads[seen.org_id] = seen
         self._heads.move_to_end(seen.org_id)
         if len(self._heads) > MAX_REMEMBERED_HEADS:

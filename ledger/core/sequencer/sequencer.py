@@ -18,7 +18,7 @@ from ledger.core.register import Register
 from ledger.core.sequencer.batch import Batch, BatchOutcome, BatchTools, LaneBatch
 from ledger.core.sequencer.committer import Committer
 from ledger.core.sequencer.freezing import RecordedFreezes, RowFreezes
-from ledger.core.sequencer.lane import Lane, SeenHeads
+from ledger.core.sequencer.lane import Lane, SeenHead, SeenHeads
 from ledger.core.sequencer.mishaps import OnMishap, StepGuard
 from ledger.core.sequencer.request import Appended, AppendRequest
 from ledger.core.sequencer.together import Refused, WholeBatch
@@ -52,6 +52,16 @@ class BatchReport(NamedTuple):
     frozen: list[tuple[str, str]]
 
 
+class SequencerHooks(NamedTuple):
+    """What a sequencer calls: ``observe`` after each commit, ``on_head`` with each head that a commit
+    left or met, ``on_mishap`` for each exception that would have ended a committer.
+    """
+
+    observe: Callable[[BatchReport], None] | None = None
+    on_mishap: OnMishap | None = None
+    on_head: Callable[[SeenHead], None] | None = None
+
+
 MAX_IDLE_LANES: Final = 20_000
 
 
@@ -66,9 +76,7 @@ class Sequencer:
     ``keyring(refresh)`` returns the signing keys, read again when ``refresh`` is
     True; ``row_key`` authenticates the rows of idempotency keys. ``register`` knows which orgs are
     frozen; without one, their rows decide. ``clock`` raises ClockUnsteady while its time can't be
-    trusted: nothing is written then. ``observe`` is called after each commit, ``on_mishap`` for each
-    exception that would have ended a committer. Call start, then append as often as needed, then
-    close.
+    trusted: nothing is written then. Call start, then append as often as needed, then close.
     """
 
     def __init__(
@@ -80,8 +88,7 @@ class Sequencer:
         register: Register | None = None,
         limits: SequencerLimits | None = None,
         clock: Callable[[], int] = system_clock_us,
-        observe: Callable[[BatchReport], None] | None = None,
-        on_mishap: OnMishap | None = None,
+        hooks: SequencerHooks = SequencerHooks(),
     ) -> None:
         self._database = database
         self.freezes = (
@@ -89,10 +96,10 @@ class Sequencer:
             if register is None
             else RecordedFreezes(database, register, self.append_together)
         )
-        self._tools = BatchTools(SeenHeads(), keyring, clock, row_key, self.freezes)
+        self._tools = BatchTools(SeenHeads(hooks.on_head), keyring, clock, row_key, self.freezes)
         self._limits = limits or SequencerLimits()
-        self._observe = observe
-        self._mishaps = StepGuard(on_mishap)
+        self._observe = hooks.observe
+        self._mishaps = StepGuard(hooks.on_mishap)
         self._lanes: dict[int, Lane] = {}
         self._ready: dict[int, Lane] = {}
         self._wake = asyncio.Event()

@@ -30,7 +30,7 @@ from server.keys.attestors import timestamp_trust, witness_policy
 from server.keys.first_start import load_secrets, read_log_keys
 from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import claim
-from server.process.own_database import own_database
+from server.process.database.own_database import own_database
 from server.settings import Settings
 from server.trails.archive_targets import named_target
 

@@ -13,7 +13,7 @@ from server.access.api_keys import ApiKeys
 from server.access.auth import Authenticator
 from server.keys.first_start import load_master_key, load_secrets
 from server.keys.keyring import LiveKeyring
-from server.process.own_database import own_database
+from server.process.database.own_database import own_database
 from server.settings import Settings
 
 R = TypeVar("R")

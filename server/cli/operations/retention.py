@@ -16,8 +16,8 @@ from ledger.storage.entries.months import Month
 from server.cli.base import output
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count, moment
-from server.process.own_database import own_database
-from server.process.required_logins import retention_login
+from server.process.database.own_database import own_database
+from server.process.database.required_logins import retention_login
 from server.process.retention import retention_task
 from server.settings import Settings
 from server.trails.archive_targets import named_target, policy_of

@@ -16,7 +16,7 @@ from server.cli.base.root import CommandFailure
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count
 from server.keys.first_start import load_master_key
-from server.process.own_database import DatabaseUrls, own_database
+from server.process.database.own_database import DatabaseUrls, own_database
 
 _ORGS_AT_ONCE = 1_000
 

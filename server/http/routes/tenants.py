@@ -6,7 +6,7 @@ from litestar import Router, delete, get, patch, post
 
 from ledger.blocks.block import SYSTEM_ORG
 from ledger.entry import has_control, rfc3339
-from ledger.storage import orgs
+from ledger.storage import accepted_doubts, orgs
 from ledger.storage.api_keys import ApiKeyRow
 from server.access.administration import Conflict
 from server.access.directory import SLUG, NotFound, no_such_org
@@ -152,13 +152,14 @@ async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     ),
 )
 async def thaw_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
-    """Let a frozen org accept entries again; the reason is recorded as an entry of its trail."""
+    """Let a frozen or unsigned org accept entries again; its trail records the reason."""
     tenant, principal = org_of(request, org)
     data: ThawOrg = await json_body(request)
     services = services_of(request)
     record = await services.directory.record(tenant.id)
     frozen = record is None or record.frozen_at is not None or not record.has_head
-    if not frozen and services.register.freeze_of(tenant.id) is None:
+    frozen = frozen or services.register.freeze_of(tenant.id) is not None
+    if not frozen and not await accepted_doubts.stopped(services.database, tenant.id):
         raise Conflict(f'org "{org}" is not frozen')
     await services.guard.thaw(tenant, _clean("reason", data.reason), principal.key_id)
     return await _show(request, tenant.id, org)

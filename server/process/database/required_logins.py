@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from server.process.own_database import DatabaseUrls
+from server.process.database.own_database import DatabaseUrls
 from server.refusal import StartupRefused
 from server.settings import Settings
 

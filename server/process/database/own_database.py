@@ -13,7 +13,7 @@ import structlog
 
 from ledger.core.lasting import Lasting
 from ledger.storage.database import LOGIN_SETTINGS, RETENTION_ROLE, SIGNER_ROLE
-from ledger.storage.logins import require_login
+from ledger.storage.logins import require_confined, require_login
 from ledger.storage.migrate import migrate
 from ledger.storage.pooler import require_sessions
 from ledger.storage.provision import provision
@@ -79,6 +79,10 @@ def _urls(postgres: EmbeddedPostgres) -> DatabaseUrls:
 
 async def _require_logins(settings: Settings) -> None:
     """Raise StorageError unless the logins that are named act as their roles, and only they do."""
+    if settings.database_url is not None and (
+        settings.database_signer_url or settings.database_retention_url
+    ):
+        await require_confined(settings.database_url)
     for role, url in (
         (SIGNER_ROLE, settings.database_signer_url),
         (RETENTION_ROLE, settings.database_retention_url),
