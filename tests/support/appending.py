@@ -22,6 +22,7 @@ from ledger.core.sequencer import (
     BatchReport,
     SeenHead,
     Sequencer,
+    SequencerHooks,
     SequencerLimits,
 )
 from ledger.entry import from_datetime

@@ -88,8 +88,9 @@ class Sequencer:
         register: Register | None = None,
         limits: SequencerLimits | None = None,
         clock: Callable[[], int] = system_clock_us,
-        hooks: SequencerHooks = SequencerHooks(),
+        hooks: SequencerHooks | None = None,
     ) -> None:
+        hooks = hooks or SequencerHooks()
         self._database = database
         self.freezes = (
             RowFreezes(database)
