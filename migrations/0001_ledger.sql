@@ -275,7 +275,7 @@ GRANT SELECT, INSERT, UPDATE ON api_keys TO quire_server;
 -- On the tables that the signer reads, UPDATE is granted by column: whoever may UPDATE a table may lock
 -- all of it (LOCK TABLE), and so hold off every reader. No row can be given another org.
 GRANT SELECT, INSERT ON orgs, heads TO quire_server;
-GRANT UPDATE (name, found_faults, accepted_faults) ON orgs TO quire_server;
+GRANT UPDATE (name, mac) ON orgs TO quire_server;
 GRANT UPDATE (seq, entry_hash, anchored_at, erasures, frozen_at, frozen_reason) ON heads TO quire_server;
 GRANT SELECT, INSERT, DELETE ON subjects TO quire_server;
 -- Without id and at: an id that was used in advance would make the insert of an alarm fail.
