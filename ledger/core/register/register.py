@@ -61,6 +61,7 @@ class Register:
         self._seq = -1
         self._hash: bytes | None = b""
         self._damaged = -1
+        self._reported: set[str] = set()
         self._caught_up_s = -math.inf
         self._following = asyncio.Lock()
 
@@ -168,6 +169,9 @@ class Register:
         self._report(reason)
 
     def _report(self, reason: str) -> None:
+        if reason in self._reported:
+            return
+        self._reported.add(reason)
         self.reports.found(
             None,
             f"the trail {SYSTEM_ORG} was changed: {reason}. Rows that it may have changed are "
