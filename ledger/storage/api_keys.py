@@ -9,7 +9,7 @@ from ledger.rows import DecidingTable
 from ledger.storage.database import Database
 
 API_KEYS: Final = DecidingTable(
-    "api_keys", ("id",), ("org_id", "role", "secret_hash", "revoked_at")
+    "api_keys", ("id",), ("org_id", "role", "secret_hash", "revoked_at"), times=("revoked_at",)
 )
 
 _COLUMNS: Final = "id, org_id, name, role, secret_hash, created_at, revoked_at, mac"

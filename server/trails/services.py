@@ -99,12 +99,13 @@ class Services:
         self.guard = TrailGuard(database, self.sequencer, self.sealer)
         self.trust = TrustSource(settings)
         self.limits = _limits(settings)
-        self.verification_table = VerificationTable(database)
+        self.verification_table = VerificationTable(database, row_key(secrets.master_key))
         self.verifications = VerificationJobs(
             self.verification_table,
             database.url,
             lambda: keyring(True),
             self.guard.faults_found,
+            self.forged_rows,
             trust=lambda target: self.trust.of(target.org_id, target.org),
             archive=None
             if settings.archive_target is None
