@@ -21,6 +21,7 @@ CREATE TABLE verifications (
     finished_at  timestamptz,
     mac          bytea NOT NULL                          -- see docs/format.md, "Rows that decide"
 );
+CREATE INDEX verifications_org ON verifications (org_id);
 CREATE INDEX verifications_unfinished ON verifications (owner) WHERE state IN ('queued', 'running');
 
 GRANT SELECT, INSERT, UPDATE ON verifications TO quire_server;

@@ -17,6 +17,7 @@ from ledger.storage.entries.copying import Sink
 from ledger.storage.entries.extent import NewestRow
 from ledger.storage.entries.indexing import comparing
 from ledger.storage.entries.indexing.comparing import Comparison
+from ledger.storage.judged_rows import RowReader
 from ledger.storage.tree_out import TreeReader
 
 COPY_TIMEOUT_S: Final = 86_400.0
@@ -101,6 +102,7 @@ class SegmentReader:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.trees = TreeReader(connection)
+        self.rows = RowReader(connection)
 
     async def copy(self, org_id: int, lower: int, upper: int, sink: Sink) -> None:
         """Stream the rows ``lower`` to ``upper`` by seq into the sink, as binary COPY."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -75,8 +76,7 @@ class JobRow(NamedTuple):
 
     def covered(self) -> tuple[Value, ...]:
         """Return the values of the columns that the MAC covers."""
-        values: tuple[Value, ...] = self[: len(VERIFICATIONS.columns)]
-        return values
+        return tuple(self)[: len(VERIFICATIONS.columns)]  # type: ignore[return-value]
 
 
 class VerificationTable:
@@ -102,9 +102,9 @@ class VerificationTable:
         if row is None:
             return None
         *covered, rate, mac, abandoned = row
-        return JobRow(*covered, rate, self._is_right(mac, covered), abandoned)
+        return JobRow(*covered, rate, self._is_right(mac, covered), abandoned)  # type: ignore[call-arg]
 
-    def _is_right(self, mac: bytes, covered: list[Value]) -> bool:
+    def _is_right(self, mac: bytes, covered: Sequence[Value]) -> bool:
         return VERIFICATIONS.is_right(self._row_key, mac, *covered)
 
     async def beat(self, owner: str) -> None:

@@ -110,7 +110,10 @@ async def retention_task(
         try:
             directory = Directory(database, secrets.master_key)
             guard = TrailGuard(database, sequencer, Sealer(database, secrets.master_key))
-            yield RetentionTask(settings, database, retention_url, keyring, directory, guard, clock)
+            key = row_key(secrets.master_key)
+            yield RetentionTask(
+                settings, database, retention_url, keyring, directory, guard, clock, key
+            )
         finally:
             await sequencer.close(settings.shutdown_seconds)
     finally:

@@ -16,11 +16,12 @@ from ledger.core.sealing.sealer import new_org_key
 from ledger.core.verification.run import TrailRange as Verified
 from ledger.core.verification.run import verify_trail
 from ledger.core.verification.work.trust import TrailTrust
+from ledger.sealing import row_key
 from ledger.storage import database as storage
 from ledger.storage.trees import ANCHOR_LOG
 from tests.support import blocks, signed_trees
 from tests.support.appending import superuser
-from tests.support.archives import HISTORY, SignedTrail
+from tests.support.archives import HISTORY, ROW_KEY, SignedTrail
 from tests.support.clusters import Database
 from tests.support.serving import MASTER_KEY, Server
 from tests.support.trails import ORG, ORG_ID, RING
@@ -65,6 +66,7 @@ def restore_inputs(memory: Path | None = None) -> RestoreInputs:
         RING,
         HISTORY.pins(),
         lambda _: b"",
+        ROW_KEY,
         (lambda org_ids: recall(memory, org_ids)) if memory else (lambda _: {}),
     )
 
@@ -107,6 +109,7 @@ async def restored(server: Server, folder: Target, database: Database) -> Restor
         server.services.keyring(False),
         signed_trees.KEYS.public().pins(),
         lambda slug: new_org_key(bytes.fromhex(MASTER_KEY), slug),
+        row_key(bytes.fromhex(MASTER_KEY)),
     )
     (one,) = await Restore(folder, database.owner_url, inputs).run([server.org])
     return one

@@ -23,6 +23,7 @@ from ledger.core.verification.run import verify_trail
 from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.extent import SigningLimits, TrailRange, check_range
 from ledger.core.verification.work.faults import RangeRefused, Result, VerificationFailed
+from ledger.core.verification.work.row_check import RowTrust
 from ledger.core.verification.work.trust import TrailTrust
 from ledger.errors import DatabaseUnavailable, QueueFull, QuireError
 from ledger.keys import SigningKeyring
@@ -59,6 +60,7 @@ class VerificationJobs:
         processes: int | None = None,
         limits: SigningLimits | None = None,
         index_key: bytes | None = None,
+        rows: Callable[[], RowTrust | None] = lambda: None,
     ) -> None:
         self._table = table
         self._database_url = database_url
@@ -72,6 +74,7 @@ class VerificationJobs:
         self._processes = processes
         self._limits = limits
         self._index_key = index_key
+        self._rows = rows
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._waiting: asyncio.Queue[OwnJob] = asyncio.Queue()
         self._reserved = 0
@@ -200,6 +203,7 @@ class VerificationJobs:
                 watch=running.note,
                 limits=self._limits,
                 index_key=self._index_key,
+                rows=await asyncio.to_thread(self._rows),
             )
             if result.verdict is Verdict.REFUTED:
                 await self._on_faults(target.org_id, result)

@@ -102,9 +102,7 @@ class OwnJob:
         self._result, self._error = result, None if result else error
         if result is not None:
             processed = max(self._progress.processed, result.total_entries)
-            self.note(
-                Progress(processed, result.total_entries, result.fault_count, result.errors)
-            )
+            self.note(Progress(processed, result.total_entries, result.fault_count, result.errors))
 
     def row(self) -> JobRow:
         """Return the row of the table that says the same."""

@@ -15,6 +15,7 @@ from ledger.core.checkpointing import MEMORY_FILE, recall
 from ledger.core.sealing.sealer import new_org_key
 from ledger.errors import KeyHistoryError
 from ledger.log_keys import KeyPins, parse_trust
+from ledger.sealing import row_key
 from ledger.storage.database import Database
 from server.cli.base import output
 from server.cli.base.root import CommandFailure
@@ -106,6 +107,7 @@ def _inputs(settings: Settings, pins: KeyPins | None) -> RestoreInputs:
         secrets.keyring,
         pins,
         lambda slug: new_org_key(secrets.master_key, slug),
+        row_key(secrets.master_key),
         remembered,
         TrustedAttestors(timestamp_trust(settings), policy),
     )
