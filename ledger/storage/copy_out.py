@@ -36,6 +36,7 @@ SELECT seq, entry_hash,
        CASE WHEN anchored_at BETWEEN 'epoch' AND '9999-12-31T23:59:59.999999Z'
             THEN (extract(epoch FROM anchored_at) * 1000000)::bigint END
 FROM heads WHERE org_id = $1"""
+SEALS: Final = "SELECT privacy = 'sealed' FROM orgs WHERE id = $1"
 LIVE_FROM: Final = """
 SELECT coalesce(max(last_seq) + 1, 0), max(target) FROM departed WHERE org_id = $1"""
 
@@ -79,6 +80,11 @@ class Snapshot:
         async with explained():
             rows = await self._connection.fetch(LIVE_FROM, org_id)
         return rows[0][0], rows[0][1]
+
+    async def seals(self, org_id: int) -> bool:
+        """Return whether the org's row says that its entries are sealed."""
+        async with explained():
+            return bool(await self._connection.fetchval(SEALS, org_id))
 
     async def written_us(self, org_id: int, seq: int) -> int | None:
         """Return the time at which an entry was written; None if it is not in the database."""

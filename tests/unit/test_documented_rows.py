@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ledger.storage.api_keys import API_KEYS
-from ledger.storage.idempotency import USES
+from ledger.storage.judged_rows import JUDGED
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 
@@ -19,4 +18,4 @@ def test_the_page_lists_the_tables_of_the_code() -> None:
             tuple(re.findall(r"`(\w+)`", key)),
             tuple(re.findall(r"`(\w+)`", deciding)),
         )
-    assert listed == {table.name: (table.key, table.deciding) for table in (API_KEYS, USES)}
+    assert listed == {table.name: (table.key, table.deciding) for table, _ in JUDGED}

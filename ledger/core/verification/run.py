@@ -262,6 +262,8 @@ class _Run:
         tally = self._tally
         newest_seq = self._extent.newest.seq if self._extent.newest else -1
         tally.close(at_tail=newest_seq <= tally.last)
+        tally.sealed = tally.sealed or await self._snapshot.seals(self._target.org_id)
+        tally.close_seals()
         for seq in await self._planted():
             reason = "the database has a row although this entry was archived and dropped"
             tally.add_fault(TrailFault(seq, "inserted", reason))
