@@ -40,16 +40,32 @@ class RowNotAuthentic(AppendRefused):
 
 
 class DecidingTable(NamedTuple):
-    """A table whose rows decide: its primary key, and the other columns that decide."""
+    """A table whose rows decide: its primary key, and the other columns that decide.
+
+    ``times`` are those of the columns that hold a time.
+    """
 
     name: str
     key: tuple[str, ...]
     deciding: tuple[str, ...]
+    times: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that a MAC covers, in its order."""
         return (*self.key, *self.deciding)
+
+    def selected(self) -> str:
+        """Return the columns as SQL to read; a time that Python can't hold reads as NULL.
+
+        Quire writes no such time: where NULL decides otherwise, the MAC is wrong.
+        """
+        return ", ".join(map(self._readable, self.columns))
+
+    def _readable(self, column: str) -> str:
+        if column not in self.times:
+            return column
+        return f"CASE WHEN {column} BETWEEN 'epoch' AND '4253-01-01Z' THEN {column} END"
 
     def mac(self, key: bytes, *values: Value) -> bytes:
         """Return the MAC of a row with these values of :attr:`columns`."""

@@ -12,15 +12,16 @@ CREATE TABLE verifications (
     total        bigint NOT NULL DEFAULT 0,
     rate         double precision NOT NULL DEFAULT 0,    -- entries a second
     fault_count  bigint NOT NULL DEFAULT 0,
-    faults       jsonb NOT NULL DEFAULT '[]',            -- the first faults, a limited number
-    result       jsonb,
+    faults       text NOT NULL DEFAULT '[]',             -- JSON: the first faults, a limited number
+    result       text,                                   -- JSON
     error        text,
     owner        text NOT NULL,                          -- the process that runs it
     heartbeat_at timestamptz NOT NULL DEFAULT now(),
     created_at   timestamptz NOT NULL DEFAULT now(),
-    started_at   timestamptz,
-    finished_at  timestamptz
+    finished_at  timestamptz,
+    mac          bytea NOT NULL                          -- see docs/format.md, "Rows that decide"
 );
+CREATE INDEX verifications_org ON verifications (org_id);
 CREATE INDEX verifications_unfinished ON verifications (owner) WHERE state IN ('queued', 'running');
 
 GRANT SELECT, INSERT, UPDATE ON verifications TO quire_server;

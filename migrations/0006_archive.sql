@@ -7,11 +7,13 @@ CREATE TABLE archived (
     size        bigint NOT NULL,        -- of the checkpoint up to which all is archived
     leaves      bigint NOT NULL,        -- anchor leaves with a lower idx, of this org, are archived
     root        bytea NOT NULL CHECK (octet_length(root) = 32),
-    objects     bigint NOT NULL,        -- number of objects for this row, new or already stored
+    objects     bigint NOT NULL,        -- objects of the org so far, new or already stored
     bytes       bigint NOT NULL,
-    archived_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (target, org_id, size, leaves)
+    archived_at timestamptz NOT NULL,
+    mac         bytea NOT NULL,         -- see docs/format.md, "Rows that decide"
+    PRIMARY KEY (target, org_id, size, leaves, mac)    -- so that a planted row is in no row's way
 );
+CREATE INDEX archived_org ON archived (org_id);        -- a verification reads the rows of an org
 
 -- The archived tokens and cosignatures of anchors: they arrive after their anchor, in any order.
 CREATE TABLE archived_attestations (
@@ -20,7 +22,8 @@ CREATE TABLE archived_attestations (
     size        bigint NOT NULL,
     witness     text NOT NULL,          -- '' for a token
     added_at    timestamptz NOT NULL,
-    PRIMARY KEY (target, kind, size, witness, added_at)
+    mac         bytea NOT NULL,         -- see docs/format.md, "Rows that decide"
+    PRIMARY KEY (target, kind, size, witness, added_at, mac)
 );
 
 -- The reason why an org can't be archived at present; the row is deleted once it is archived.

@@ -23,6 +23,7 @@ CREATE TABLE departed (
     target      text NOT NULL,          -- URL of the target that has them
     record_seq  bigint NOT NULL,        -- the entry of the trail "system" that records the drop
     departed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    mac         bytea NOT NULL,         -- see docs/format.md, "Rows that decide"
     PRIMARY KEY (org_id, first_seq),
     CONSTRAINT departed_whole CHECK (first_seq >= 0 AND entries = last_seq - first_seq + 1)
 );
@@ -34,8 +35,8 @@ GRANT SELECT ON departed TO quire_server, quire_signer;
 
 -- Drops the partition of a month and records the dropped ranges of each org, all or nothing. Only
 -- quire_retention may call it, which has compared every entry with the archive, read back, and names
--- in "held" what it read: of each org the entries and the hash of the last. Rows that others can
--- write are no evidence. Refuses unless the policy permits it, the month is sealed and the oldest in
+-- in "held" what it read: of each org the entries, the hash of the last, and the MAC of the row of
+-- departed. Rows that others can write are no evidence. Refuses unless the policy permits it, the month is sealed and the oldest in
 -- the database, the entries of each org are those of "held", directly follow its dropped ones, are
 -- archived in the target and followed by newer entries, and an entry of the trail "system", written
 -- after that month, records the drop. Returns the number of dropped entries; NULL if there is no
@@ -70,16 +71,18 @@ BEGIN
     END IF;
     EXECUTE format(
         'INSERT INTO departed (org_id, first_seq, last_seq, entries, first_at, last_at, last_hash,
-                               month, target, record_seq)
+                               month, target, record_seq, mac)
          SELECT r.org_id, r.first_seq, r.last_seq, r.entries, r.first_at, r.last_at, e.last_hash,
-                $1, $2, $3
+                $1, $2, $3, coalesce(decode(t.mac, ''hex''), '''')
          FROM (SELECT org_id, min(first_seq) AS first_seq, max(last_seq) AS last_seq,
                       sum(last_seq - first_seq + 1)::bigint AS entries,
                       min(anchored_at) AS first_at, max(anchored_at) AS last_at
                FROM public.%1$I GROUP BY org_id) AS r
          CROSS JOIN LATERAL (SELECT last_hash FROM public.%1$I AS e
-                             WHERE e.org_id = r.org_id AND e.last_seq = r.last_seq LIMIT 1) AS e', part)
-        USING start::date, archive, entry;
+                             WHERE e.org_id = r.org_id AND e.last_seq = r.last_seq LIMIT 1) AS e
+         LEFT JOIN LATERAL (SELECT h.mac FROM jsonb_to_recordset($4) AS h (org_id bigint, mac text)
+                            WHERE h.org_id = r.org_id LIMIT 1) AS t ON true', part)
+        USING start::date, archive, entry, held;
     SELECT sum(entries) INTO gone FROM departed WHERE month = start::date AND record_seq = entry;
     IF gone IS NOT NULL THEN
         -- The entry is alone in a raw block: its leaf follows 32 bytes of signature.

@@ -270,7 +270,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """A fault of a trail at ``seq``; -1 is a fault of no entry: of the anchor log or the search index."""
+    """A fault of a trail at ``seq``; -1 is a fault of no entry: of the anchor log, the search index, or a row."""
 
     seq: int | None
     kind: str
@@ -294,6 +294,7 @@ class TrailChecks(msgspec.Struct, frozen=True, kw_only=True):
     external_time: Verdict = "not_checked"
     witnesses: Verdict = "not_checked"
     search_index: Verdict = "not_checked"
+    rows: Verdict = "not_checked"
 
 
 class TrailVerification(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from ledger.log_keys.private import (
     parse_log_keys,
     rotate,
 )
+from ledger.log_keys.settling import SettledKeys, settle
 from ledger.log_keys.statement import anchor_origin, check_base_origin, org_origin
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "LogKeys",
     "OpenedAnchor",
     "PublicLogKey",
+    "SettledKeys",
     "anchor_origin",
     "check_base_origin",
     "dump_log_keys",
@@ -42,4 +44,5 @@ __all__ = [
     "parse_log_keys",
     "parse_trust",
     "rotate",
+    "settle",
 ]

@@ -9,7 +9,10 @@ from ledger.rows import DecidingTable
 from ledger.storage.database import Connection, Database
 
 API_KEYS: Final = DecidingTable(
-    "api_keys", ("id",), ("org_id", "name", "role", "secret_hash", "revoked_at")
+    "api_keys",
+    ("id",),
+    ("org_id", "name", "role", "secret_hash", "revoked_at"),
+    times=("revoked_at",),
 )
 
 _COLUMNS: Final = "id, org_id, name, role, secret_hash, created_at, revoked_at, mac"
@@ -74,6 +77,12 @@ async def revoke(connection: Connection, revoked: ApiKeyRow, mac: bytes, before:
         return False
     await connection.execute(NOTIFY, revoked.id)
     return True
+
+
+async def mac_of(database: Database, key_id: str) -> bytes:
+    """Return the MAC in the row of a key, b"" where there is no such row."""
+    row = await database.fetchrow("SELECT mac FROM api_keys WHERE id = $1", key_id)
+    return b"" if row is None else row[0]
 
 
 class ApiKeyTable:

@@ -6,13 +6,17 @@ target: a snapshot would keep the database from vacuuming behind appends.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
+from ledger.rows import DecidingTable, Value
+from ledger.storage.archived_attestations import AttestationAccount
 from ledger.storage.database import Connection, Database, connect, explained
 from ledger.storage.lock_waits import holders
 from ledger.storage.security_events import storable
-from ledger.storage.tree_out import MAX_NOTE_BYTES, MAX_TOKEN_BYTES
+from ledger.storage.tree_out import MAX_NOTE_BYTES
 from ledger.storage.trees import ANCHOR_LOG
 
 CHANNEL: Final = "quire_archive"
@@ -20,22 +24,35 @@ CHANNEL: Final = "quire_archive"
 ARCHIVER_LOCK: Final = 7_305_804_404
 MAX_DUE: Final = 1_000
 
-ARCHIVED: Final = """
-SELECT size, leaves, root, archived_at FROM archived
-WHERE target = $1 AND org_id = $2 ORDER BY size DESC, leaves DESC LIMIT 1"""
+ARCHIVED_ROWS: Final = DecidingTable(
+    "archived",
+    ("target", "org_id", "size", "leaves"),
+    ("root", "objects", "bytes", "archived_at"),
+    times=("archived_at",),
+)
+_COLUMNS: Final = f"{ARCHIVED_ROWS.selected()}, mac"
+ROWS_AT_ONCE: Final = 100
+ARCHIVED: Final = f"""
+SELECT {_COLUMNS} FROM archived WHERE target = $1 AND org_id = $2
+ORDER BY size DESC, leaves DESC LIMIT $3 OFFSET $4"""
 ADD_ARCHIVED: Final = """
-INSERT INTO archived (target, org_id, size, leaves, root, objects, bytes)
-VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING"""
-TOTALS: Final = """
-SELECT coalesce(sum(objects), 0)::bigint, coalesce(sum(bytes), 0)::bigint
-FROM archived WHERE target = $1 AND org_id = $2"""
+INSERT INTO archived (target, org_id, size, leaves, root, objects, bytes, archived_at, mac)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING"""
+# The row by which DUE decides, of every org.
+NEWEST: Final = f"""
+SELECT a.* FROM trees t CROSS JOIN LATERAL (
+    SELECT {_COLUMNS} FROM archived
+    WHERE target = $1 AND org_id = t.org_id AND archived.size <= t.size
+    ORDER BY archived.size DESC, leaves DESC LIMIT 1
+) AS a ORDER BY org_id"""
 # One probe of each index per org; the orgs that waited longest come first. Leaves of the anchor
 # log count only once the anchor log's archive has them.
 DUE: Final = f"""
 SELECT t.org_id FROM trees t
 LEFT JOIN LATERAL (
     SELECT size, leaves, archived_at FROM archived a
-    WHERE a.target = $1 AND a.org_id = t.org_id ORDER BY size DESC, leaves DESC LIMIT 1
+    WHERE a.target = $1 AND a.org_id = t.org_id AND a.size <= t.size
+    ORDER BY size DESC, leaves DESC LIMIT 1
 ) AS done ON true
 LEFT JOIN LATERAL (
     SELECT idx FROM anchor_leaves l
@@ -80,34 +97,19 @@ WHERE org_id = $1 AND size BETWEEN $2 AND $3 AND idx >= $4 ORDER BY idx LIMIT $5
 ANCHOR_LEAVES: Final = """
 SELECT idx, CASE WHEN octet_length(leaf) = 32 THEN leaf END FROM anchor_leaves
 WHERE idx BETWEEN $1 AND $2 ORDER BY idx LIMIT $3"""
-NEW_TOKENS: Final = f"""
-SELECT t.size, t.added_at, CASE WHEN octet_length(t.token) <= {MAX_TOKEN_BYTES} THEN t.token END
-FROM anchor_tokens t
-WHERE t.size <= $2 AND NOT EXISTS (
-    SELECT FROM archived_attestations a
-    WHERE a.target = $1 AND a.kind = 'token' AND a.size = t.size AND a.witness = ''
-      AND a.added_at = t.added_at)
-ORDER BY t.size, t.added_at LIMIT $3"""
-NEW_COSIGNATURES: Final = f"""
-SELECT c.size, c.added_at, c.witness,
-       CASE WHEN octet_length(c.line) <= {MAX_NOTE_BYTES} THEN c.line END
-FROM anchor_cosignatures c
-WHERE c.size <= $2 AND NOT EXISTS (
-    SELECT FROM archived_attestations a
-    WHERE a.target = $1 AND a.kind = 'cosignature' AND a.size = c.size AND a.witness = c.witness
-      AND a.added_at = c.added_at)
-ORDER BY c.size, c.added_at LIMIT $3"""
-ADD_ATTESTATION: Final = """
-INSERT INTO archived_attestations (target, kind, size, witness, added_at)
-VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING"""
 
 
 class ArchivedUpTo(NamedTuple):
-    """The archived part: all up to the checkpoint of ``size``, anchor leaves below ``leaves``."""
+    """The archived part: all up to the checkpoint of ``size``, anchor leaves below ``leaves``.
+
+    ``objects`` and ``bytes`` count what is archived of the org so far.
+    """
 
     size: int
     leaves: int
     root: bytes
+    objects: int
+    bytes: int
     archived_at: datetime
 
 
@@ -119,37 +121,81 @@ class SignedRow(NamedTuple):
     signed_at: datetime
 
 
-class AttestedRow(NamedTuple):
-    """A token (``witness`` empty) or signature line; ``data`` is None if too long to be valid."""
+class ArchiveAccount:
+    """The accounts of what is archived in one target; ``row_key`` authenticates their rows.
 
-    size: int
-    added_at: datetime
-    witness: str
-    data: bytes | None
+    Without the key, on a machine that does not have it, rows are not judged, and none is added.
+
+    A row that no archiver wrote is left aside, as if it were not there, and ``report`` is called
+    with its org and what is wrong. Methods raise DatabaseUnavailable.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        target: str,
+        row_key: bytes | None,
+        report: Callable[[int, str], None] = lambda _org, _what: None,
+    ) -> None:
+        self._database = database
+        self._target = target
+        self._row_key = row_key
+        self._report = report
+
+    @cached_property
+    def attested(self) -> AttestationAccount:
+        """The accounts of tokens and cosignatures."""
+        assert self._row_key is not None, "an archiver has the master key"
+        return AttestationAccount(self._database, self._target, self._row_key, self._report)
+
+    async def upto(self, org_id: int) -> ArchivedUpTo | None:
+        """Return how far an org is archived, None if nothing is archived."""
+        start = 0
+        while rows := await self._database.fetch(
+            ARCHIVED, self._target, org_id, ROWS_AT_ONCE, start
+        ):
+            for *values, mac in rows:
+                if self._is_right(org_id, values, mac):
+                    return ArchivedUpTo(*values[2:])
+            start += len(rows)
+        return None
+
+    async def add(self, org_id: int, upto: tuple[int, int, bytes], cost: tuple[int, int]) -> None:
+        """Record that an org is archived up to (size, leaves, root), at a cost of (objects, bytes)."""
+        assert self._row_key is not None, "an archiver has the master key"
+        before = await self.upto(org_id)
+        objects, size = (before.objects, before.bytes) if before else (0, 0)
+        row = account_row(self._target, org_id, upto, (objects + cost[0], size + cost[1]))
+        await self._database.execute(ADD_ARCHIVED, *row, ARCHIVED_ROWS.mac(self._row_key, *row))
+        await self._database.execute(CLEAR_PROBLEM, self._target, org_id)
+
+    async def forged(self) -> list[int]:
+        """Return the orgs whose newest row no archiver wrote; reads one row of every org."""
+        found = []
+        async with self._database.transaction() as connection:
+            cursor = await connection.cursor(NEWEST, self._target)
+            while rows := await cursor.fetch(ROWS_AT_ONCE):
+                found += [
+                    values[1] for *values, mac in rows if not self._is_right(values[1], values, mac)
+                ]
+        return found
+
+    def _is_right(self, org_id: int, values: list[Value], mac: bytes) -> bool:
+        if self._row_key is None or ARCHIVED_ROWS.is_right(self._row_key, mac, *values):
+            return True
+        self._report(
+            org_id,
+            f"a row of table archived (size {values[2]!r}) was changed or made in the database: it "
+            "is left aside, and what it stands for is archived. Run a full verification",
+        )
+        return False
 
 
-async def archived(database: Database, target: str, org_id: int) -> ArchivedUpTo | None:
-    """Return how far the org is archived in this target, None if nothing is archived."""
-    row = await database.fetchrow(ARCHIVED, target, org_id)
-    return None if row is None else ArchivedUpTo(*row)
-
-
-async def add_archived(
-    database: Database,
-    target: str,
-    org_id: int,
-    upto: tuple[int, int, bytes],
-    cost: tuple[int, int],
-) -> None:
-    """Record that an org is archived up to (size, leaves, root), at a cost of (objects, bytes)."""
-    await database.execute(ADD_ARCHIVED, target, org_id, *upto, *cost)
-    await database.execute(CLEAR_PROBLEM, target, org_id)
-
-
-async def totals(database: Database, target: str, org_id: int) -> tuple[int, int]:
-    """Return the number of archived objects and bytes of an org."""
-    row = await database.fetchrow(TOTALS, target, org_id)
-    return (0, 0) if row is None else (row[0], row[1])
+def account_row(
+    target: str, org_id: int, upto: tuple[int, int, bytes], so_far: tuple[int, int]
+) -> tuple[Value, ...]:
+    """Return the covered values of a new row: archived up to (size, leaves, root), now."""
+    return (target, org_id, *upto, *so_far, datetime.now(UTC))
 
 
 async def due(database: Database, target: str, pace_s: float, retry_s: float) -> list[int]:
@@ -221,23 +267,6 @@ async def anchor_log(database: Database, first: int, last: int) -> list[tuple[in
     """Return leaves of the anchor log with their index."""
     found = await database.fetch(ANCHOR_LEAVES, first, last, last - first + 1)
     return [(row[0], row[1]) for row in found]
-
-
-async def new_attestations(
-    database: Database, target: str, size: int, limit: int
-) -> list[AttestedRow]:
-    """Return the tokens and cosignatures of anchors up to ``size`` that are not archived yet."""
-    tokens = await database.fetch(NEW_TOKENS, target, size, limit)
-    lines = await database.fetch(NEW_COSIGNATURES, target, size, limit)
-    return [AttestedRow(row[0], row[1], "", row[2]) for row in tokens] + [
-        AttestedRow(*row) for row in lines
-    ]
-
-
-async def add_attestation(database: Database, target: str, row: AttestedRow) -> None:
-    """Record that a token or cosignature is archived."""
-    kind = "cosignature" if row.witness else "token"
-    await database.execute(ADD_ATTESTATION, target, kind, row.size, row.witness, row.added_at)
 
 
 async def ask(database: Database, org_id: int) -> None:

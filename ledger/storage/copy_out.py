@@ -17,6 +17,7 @@ from ledger.storage.entries.copying import Sink
 from ledger.storage.entries.extent import NewestRow
 from ledger.storage.entries.indexing import comparing
 from ledger.storage.entries.indexing.comparing import Comparison
+from ledger.storage.judged_rows import RowReader
 from ledger.storage.tree_out import TreeReader
 
 COPY_TIMEOUT_S: Final = 86_400.0
@@ -35,6 +36,7 @@ SELECT seq, entry_hash,
        CASE WHEN anchored_at BETWEEN 'epoch' AND '9999-12-31T23:59:59.999999Z'
             THEN (extract(epoch FROM anchored_at) * 1000000)::bigint END
 FROM heads WHERE org_id = $1"""
+SEALS: Final = "SELECT privacy = 'sealed' FROM orgs WHERE id = $1"
 LIVE_FROM: Final = """
 SELECT coalesce(max(last_seq) + 1, 0), max(target) FROM departed WHERE org_id = $1"""
 
@@ -79,6 +81,11 @@ class Snapshot:
             rows = await self._connection.fetch(LIVE_FROM, org_id)
         return rows[0][0], rows[0][1]
 
+    async def seals(self, org_id: int) -> bool:
+        """Return whether the org's row says that its entries are sealed."""
+        async with explained():
+            return bool(await self._connection.fetchval(SEALS, org_id))
+
     async def written_us(self, org_id: int, seq: int) -> int | None:
         """Return the time at which an entry was written; None if it is not in the database."""
         async with explained():
@@ -101,6 +108,7 @@ class SegmentReader:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.trees = TreeReader(connection)
+        self.rows = RowReader(connection)
 
     async def copy(self, org_id: int, lower: int, upper: int, sink: Sink) -> None:
         """Stream the rows ``lower`` to ``upper`` by seq into the sink, as binary COPY."""

@@ -123,6 +123,12 @@ async def org_by_id(database: Database, org_id: int) -> OrgRecord | None:
     return None if row is None else OrgRecord(*row)
 
 
+async def mac_of(database: Database, slug: str) -> bytes:
+    """Return the MAC in the row of an org, b"" where there is no such row."""
+    row = await database.fetchrow("SELECT mac FROM orgs WHERE slug = $1", slug)
+    return b"" if row is None else row[0]
+
+
 async def list_orgs(database: Database, after_slug: str, limit: int) -> list[OrgRecord]:
     """Return orgs in the order of their slugs, after ``after_slug``."""
     rows = await database.fetch(

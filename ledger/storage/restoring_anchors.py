@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from ledger.storage.archive_accounts import ADD_ARCHIVED, ARCHIVED_ROWS, account_row
+from ledger.storage.archived_attestations import ADD_ATTESTATION, with_mac
 from ledger.storage.database import Connection
 from ledger.storage.trees import ANCHOR_LOG
 
@@ -33,15 +35,11 @@ ANCHOR_ANEW: Final = """
 UPDATE trees t SET signed_at = 'epoch'
 WHERE org_id = ANY ($1::bigint[]) AND NOT EXISTS (
     SELECT FROM anchor_leaves a WHERE a.org_id = t.org_id AND a.size = t.size)"""
-ADD_ACCOUNT: Final = """
-INSERT INTO archived (target, org_id, size, leaves, root, objects, bytes)
-SELECT $1, org_id, size, $3, root, 0, 0 FROM trees WHERE org_id = $2 AND size > 0
-ON CONFLICT DO NOTHING"""
-ADD_ATTESTED: Final = """
-INSERT INTO archived_attestations (target, kind, size, witness, added_at)
-SELECT $1, 'token', size, '', added_at FROM anchor_tokens
-UNION ALL SELECT $1, 'cosignature', size, witness, added_at FROM anchor_cosignatures
-ON CONFLICT DO NOTHING"""
+SIGNED: Final = "SELECT size, root FROM trees WHERE org_id = $1 AND size > 0"
+ATTESTED: Final = """
+SELECT 'token', size, '', added_at FROM anchor_tokens
+UNION ALL SELECT 'cosignature', size, witness, added_at FROM anchor_cosignatures"""
+ATTESTED_AT_ONCE: Final = 1_000
 ADD_TOKENS: Final = """
 INSERT INTO anchor_tokens (size, added_at, gen_time, token) VALUES ($1, $2, $3, $4)
 ON CONFLICT DO NOTHING"""
@@ -76,13 +74,21 @@ class AnchorRows:
         """Make the signer add the newest checkpoints of these orgs if the anchor log lacks them."""
         await self._connection.execute(ANCHOR_ANEW, list(org_ids))
 
-    async def add_account(self, target: str, org_id: int, leaves: int) -> None:
+    async def add_account(self, target: str, org_id: int, leaves: int, row_key: bytes) -> None:
         """Record that the data restored from a target is archived there."""
-        await self._connection.execute(ADD_ACCOUNT, target, org_id, leaves)
+        signed = await self._connection.fetchrow(SIGNED, org_id)
+        if signed is not None:
+            row = account_row(target, org_id, (signed[0], leaves, signed[1]), (0, 0))
+            mac = ARCHIVED_ROWS.mac(row_key, *row)
+            await self._connection.execute(ADD_ARCHIVED, *row, mac)
 
-    async def add_attested(self, target: str) -> None:
+    async def add_attested(self, target: str, row_key: bytes) -> None:
         """Record that the restored tokens and cosignatures are archived in a target."""
-        await self._connection.execute(ADD_ATTESTED, target)
+        cursor = await self._connection.cursor(ATTESTED)
+        while rows := await cursor.fetch(ATTESTED_AT_ONCE):
+            await self._connection.executemany(
+                ADD_ATTESTATION, [with_mac(target, tuple(row), row_key) for row in rows]
+            )
 
     async def note(self, size: int) -> bytes | None:
         """Return the note of the stored anchor of this size, or None."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ledger.storage.database import Connection, Database
+from ledger.storage.queries import Queries
 
 MAX_REASON_CHARS: Final = 1_000
 _INTO: Final = "INSERT INTO security_events (org_id, kind, detail)"
@@ -21,7 +22,7 @@ async def add(to: Connection | Database, org_id: int | None, kind: str, detail: 
     await to.execute(ADD, org_id, kind, detail)
 
 
-async def add_once(database: Database, org_id: int | None, kind: str, detail: str) -> None:
+async def add_once(database: Queries, org_id: int | None, kind: str, detail: str) -> None:
     """Store an event of an org, or of all (None), unless the same one is stored."""
     await database.execute(ADD_ONCE, org_id, kind, storable(detail))
 

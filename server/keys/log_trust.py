@@ -57,6 +57,17 @@ class TrustSource:
         except (QuireError, StartupRefused) as error:
             raise VerificationFailed(f"nothing can be verified: {error}") from error
 
+    def statements(self) -> list[bytes]:
+        """Return the stored form of each statement of the own log keys; none without readable keys.
+
+        A file that can't be read is reported by the signer, and by each verification.
+        """
+        try:
+            history = self._history()
+        except (QuireError, StartupRefused, OSError):
+            return []
+        return [] if history is None else history.encoded_statements()
+
     def _history(self) -> LogKeyHistory | None:
         history = _history(self._settings)
         if history is None:

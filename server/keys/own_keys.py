@@ -112,6 +112,12 @@ async def is_new(database: Database) -> bool:
     return known.org is None and not known.checks
 
 
+def check_values(master_key: bytes, keyring: SigningKeyring) -> dict[tuple[str, str], bytes]:
+    """Return the check values of these keys, by kind and key id."""
+    signing = {(SIGNING, key.key_id): _value(key) for key in keyring.keys()}
+    return {(MASTER, ""): _master_value(master_key), **signing}
+
+
 def require_own_keys(known: KnownKeys, present: PresentKeys, settings: Settings) -> None:
     """Raise ForeignKeys if a key of this machine does not belong to this database."""
     if present.master_key is not None:

@@ -16,6 +16,7 @@ import structlog
 
 from ledger.archive.writing.writer import ArchiveWriter, WrittenArchive
 from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
+from ledger.core.register.reports import ForgedRowReports
 from ledger.errors import (
     ArchiveDenied,
     ArchiveError,
@@ -26,11 +27,13 @@ from ledger.errors import (
     QuireError,
     StorageError,
 )
+from ledger.sealing import row_key
 from ledger.storage import archive_accounts, archive_cost, listen, orgs
-from ledger.storage.archive_accounts import ARCHIVER, ArchiverLock
+from ledger.storage.archive_accounts import ARCHIVER, ArchiveAccount, ArchiverLock
 from ledger.storage.archive_cost import ArchiverCost
 from ledger.storage.database import Database
 from ledger.storage.trees import ANCHOR_LOG
+from server.keys.first_start import load_master_key
 from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import require_own_keys_in
 from server.process.child import run_child, until_leading
@@ -47,6 +50,8 @@ RETRY_S: Final = 60.0
 POLL_INTERVAL_S: Final = 5.0
 ACCOUNT_CPU_S: Final = 1.0
 """An archiver that writes nothing accounts for its polls once they took this much CPU."""
+SWEEP_S: Final = 300.0
+"""How often the newest account of every org is judged."""
 ORGS_AT_ONCE: Final = 4
 ACCOUNTS_AT_ONCE: Final = 4
 """Limit per org and turn, some 100,000 entries each, so that a long trail delays no other."""
@@ -74,7 +79,9 @@ class Archiver:
         )
         self._target = Lasting("nothing is archived", "orgs are archived again")
         self._problems = LastingByKey("an org is not archived", "an org is archived again")
-        self._anchored = float("-inf")
+        self._anchored = self._swept = float("-inf")
+        self._accounts: ArchiveAccount | None = None
+        self._suspected: set[int] = set()
         self._away_in_turn = False
         self._cpu_s = time.process_time()
         self._objects = self._bytes = 0
@@ -134,7 +141,12 @@ class Archiver:
                 await target.check()
                 log.info("archiving", target=url)
                 policy = policy_of(self._settings)
-                writer = ArchiveWriter(target, database, self._keyring, policy, self._clock.seconds)
+                key = row_key(load_master_key(self._settings))
+                forged = ForgedRowReports(database)
+                self._accounts = ArchiveAccount(database, url, key, forged.found)
+                writer = ArchiveWriter(
+                    target, database, self._keyring, self._accounts, policy, self._clock.seconds
+                )
                 while await lock.take():
                     await self._clock.tick(database)
                     if self._clock.wall.leap is None:  # the locks of objects depend on the clock
@@ -171,6 +183,7 @@ class Archiver:
             self._anchored = time.monotonic()
             await self._archive_log(database, url, writer, ANCHOR_LOG)
         due = await archive_accounts.due(database, url, self._settings.archive_seconds, RETRY_S)
+        requested |= await self._suspects()
         room = asyncio.Semaphore(ORGS_AT_ONCE)
 
         async def archive_log(org_id: int) -> None:
@@ -180,6 +193,13 @@ class Archiver:
         async with asyncio.TaskGroup() as group:
             for org_id in [*sorted(requested), *(org for org in due if org not in requested)]:
                 group.create_task(archive_log(org_id))
+
+    async def _suspects(self) -> set[int]:
+        """Return the orgs that a row which no archiver wrote might keep from being due."""
+        if self._accounts is not None and time.monotonic() - self._swept >= SWEEP_S:
+            self._swept = time.monotonic()
+            self._suspected = set(await self._accounts.forged())
+        return self._suspected
 
     async def _archive_log(
         self, database: Database, url: str, writer: ArchiveWriter, org_id: int

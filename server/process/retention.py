@@ -123,7 +123,9 @@ async def retention_task(
             sealer = Sealer(database, secrets.master_key, register)
             guard = TrailGuard(database, sequencer, sealer, administration)
             directory = Directory(database, register)
-            yield RetentionTask(settings, database, retention_url, keyring, directory, guard, clock)
+            yield RetentionTask(
+                settings, database, retention_url, keyring, directory, guard, clock, rows
+            )
         finally:
             await sequencer.close(settings.shutdown_seconds)
     finally:

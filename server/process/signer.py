@@ -23,7 +23,9 @@ from ledger.core.checkpointing import (
     SignerMemoryUnavailable,
 )
 from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
+from ledger.core.register.reports import NOT_AUTHENTIC
 from ledger.errors import ClockUnsteady, QuireError, StorageError
+from ledger.storage import security_events
 from ledger.storage.log_keys import anything_signed, nothing_signed, publish_history
 from ledger.storage.signing import APPLICATION, SignerConnection
 from server.keys.first_start import load_log_keys
@@ -105,7 +107,10 @@ class SignerProcess:
             # The stamp from before the read detects a rotation during it; a file that was made
             # just now has none from before.
             self._stamp = before or self._key_file_stamp()
-            await publish_history(connection, keys.public())
+            aside = await publish_history(connection, keys.public())
+            if aside is not None:
+                log.error(aside)
+                await security_events.add_once(connection, None, NOT_AUTHENTIC, aside)
             pace = RoundLimits(idle_s=settings.checkpoint_idle_seconds)
             log.info("signing checkpoints", origin=keys.origin, key=keys.active_id)
             with contextlib.closing(SignerMemory(settings.data_dir / MEMORY_FILE)) as memory:

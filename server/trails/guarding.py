@@ -11,11 +11,11 @@ import structlog
 from ledger.blocks.block import SYSTEM_ORG
 from ledger.core.org import OrgFacts
 from ledger.core.reading.index_reports import INDEX_DAMAGED
-from ledger.core.register import Change, ChangeKind, FaultSeqs
+from ledger.core.register import NOT_AUTHENTIC, Change, ChangeKind, FaultSeqs
 from ledger.core.sealing.opener import ref_of
 from ledger.core.sealing.sealer import Drafted, Sealer
 from ledger.core.sequencer import Appended, AppendRequest, Effect, Sequencer
-from ledger.core.verification.work.faults import INDEX_KINDS, Result
+from ledger.core.verification.work.faults import INDEX_KINDS, ROW_KINDS, Result
 from ledger.entry import search_tag
 from ledger.errors import NOT_FOUND, AppendRefused
 from ledger.event import Event, EventFields
@@ -56,14 +56,16 @@ class TrailGuard:
         """Freeze the org of a verification, unless an operator accepted all faults that it found.
 
         Faults of the anchor log concern all orgs and freeze none: they raise an alarm. Faults of the
-        search index freeze no org either: they become security events.
+        search index, and of rows that decide, freeze no org either: they become security events.
         """
         record = await orgs.org_by_id(self._database, org_id)
         if record is None:
             return
         metrics.FAULTS.inc(result.fault_count)
         index = [fault for fault in result.errors if fault.kind in INDEX_KINDS]
-        common = [fault for fault in result.errors if fault.seq < 0 and fault not in index]
+        rows = [fault for fault in result.errors if fault.kind in ROW_KINDS]
+        beside = [*index, *rows]
+        common = [fault for fault in result.errors if fault.seq < 0 and fault not in beside]
         own = [fault for fault in result.errors if fault.seq >= 0]
         if common:
             text = f"{common[0].kind}: {common[0].reason}"
@@ -74,9 +76,12 @@ class TrailGuard:
                 "verification found faults in the search index", org=record.slug, first=fault.reason
             )
             await security_events.add_once(self._database, org_id, INDEX_DAMAGED, fault.reason)
+        for fault in rows:
+            log.error("verification found rows that decide", org=record.slug, first=fault.reason)
+            await security_events.add_once(self._database, org_id, NOT_AUTHENTIC, fault.reason)
         if not own and result.fault_count == len(result.errors):
             return
-        count = result.fault_count - len(common) - len(index)
+        count = result.fault_count - len(common) - len(beside)
         found = FaultSeqs(count, sorted({fault.seq for fault in own}))
         await self.register.catch_up()
         accepted = self.register.state.accepted.get(org_id)

@@ -37,6 +37,7 @@ class RetentionTask:
         directory: Directory,
         guard: TrailGuard,
         clock: ServerClock,
+        row_key: bytes,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -45,6 +46,7 @@ class RetentionTask:
         self._directory = directory
         self._guard = guard
         self._clock = clock
+        self._row_key = row_key
 
     async def seal(self) -> None:
         """Seal the months that are over, and drop expired idempotency keys.
@@ -87,6 +89,7 @@ class RetentionTask:
                     self._keyring,
                     recorder,
                     policy_of(self._settings),
+                    self._row_key,
                     unlocked=self._settings.retention_unlocked,
                     clock=self._clock.seconds,
                 )

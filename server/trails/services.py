@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -17,16 +18,20 @@ from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.qwed_rows import QwedRowFinder
 from ledger.core.reading.trail import TrailReader
 from ledger.core.register import Register
+from ledger.core.sealing.opener import closed_people
 from ledger.core.sealing.sealer import Sealer, new_org_key
 from ledger.core.sequencer import BatchReport, Sequencer, SequencerHooks, SequencerLimits
 from ledger.core.verification.jobs import VerificationJobs
 from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.extent import SigningLimits
+from ledger.core.verification.work.row_check import RowTrust
 from ledger.errors import ClockUnsteady
 from ledger.keys import SigningKeyring
 from ledger.sealing import index_key, row_key
 from ledger.storage import migrate, partitions
+from ledger.storage.archive_accounts import ArchiveAccount
 from ledger.storage.database import Database
+from ledger.storage.log_keys import PublishedKeys
 from ledger.storage.verifications import VerificationTable
 from server import metrics
 from server.access.administration import Administration
@@ -35,7 +40,7 @@ from server.access.directory import Directory
 from server.feature import load
 from server.keys.first_start import ServerSecrets
 from server.keys.log_trust import TrustSource
-from server.keys.own_keys import require_own_keys_in
+from server.keys.own_keys import check_values, require_own_keys_in
 from server.settings import Settings
 from server.trails.appending import Appender, IntakeLimits
 from server.trails.archive_targets import target_settings
@@ -76,7 +81,7 @@ class Services:
         self.clock = clock
         self.database = database
         self.keyring = keyring
-        rows = row_key(secrets.master_key)
+        rows = self._row_key = row_key(secrets.master_key)
         self.register = Register(database, keyring, rows)
         self.sealer = Sealer(database, secrets.master_key, self.register)
         self.lateness = SigningWatch(settings, database, rows)
@@ -107,19 +112,30 @@ class Services:
         self.directory = Directory(database, self.register)
         self.guard = TrailGuard(database, self.sequencer, self.sealer, self.administration)
         self.trust = TrustSource(settings)
+        self.published_keys = PublishedKeys(
+            database, self.trust.statements, lambda what: self.forged_rows.found(None, what)
+        )
         self.limits = _limits(settings)
-        self.verification_table = VerificationTable(database)
+        self.verification_table = VerificationTable(database, self._row_key)
         self.verifications = VerificationJobs(
             self.verification_table,
             database.url,
             lambda: keyring(True),
             self.guard.faults_found,
+            self.forged_rows,
             trust=lambda target: self.trust.of(target.org_id, target.org),
             archive=None
             if settings.archive_target is None
             else ArchiveAt(settings.archive_target, target_settings(settings)),
             limits=self.limits,
             index_key=index_key(secrets.master_key),
+            rows=lambda: RowTrust(
+                self._row_key,
+                partial(closed_people, secrets.master_key),
+                self.trust.statements() or None,
+                check_values(secrets.master_key, keyring(True)),
+                self.register,
+            ),
         )
         self.growth = TreeGrowthWaiters(database)
         self.prover = Prover(database)
@@ -165,6 +181,10 @@ class Services:
             raise
         services._start(tasks)
         return services
+
+    def archived(self, target: str) -> ArchiveAccount:
+        """Return the accounts of what is archived in a target."""
+        return ArchiveAccount(self.database, target, self._row_key, self.forged_rows.found)
 
     def part(self, make: Callable[[Services], T]) -> T:
         """Return a domain's own services of this process, made once, at first use."""

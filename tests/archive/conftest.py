@@ -54,7 +54,9 @@ async def sealed_records(server: Server, folder: Target) -> list[str]:
     try:
         record = await orgs.org_by_slug(database, server.org)
         assert record is not None
-        writer = ArchiveWriter(folder, database, server.services.keyring)
+        writer = ArchiveWriter(
+            folder, database, server.services.keyring, server.services.archived(folder.url)
+        )
         await writer.archive(record)
         await writer.archive_anchors()
     finally:

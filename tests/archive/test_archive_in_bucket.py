@@ -14,8 +14,7 @@ from ledger.archive.targets import open_target
 from ledger.archive.verification.run import ArchiveVerificationOptions, LiveTrail, verify_archive
 from ledger.archive.writing.object_writer import ObjectLock
 from ledger.errors import ArchiveDenied, ArchiveMisconfigured, ArchiveUnavailable
-from ledger.storage import archive_accounts
-from tests.support.archives import HISTORY, SignedTrail
+from tests.support.archives import HISTORY, SignedTrail, account_of
 from tests.support.object_storage import ObjectStorage
 from tests.support.rings import slow
 from tests.support.s3_proxy import Fault, S3Proxy, always
@@ -66,7 +65,7 @@ async def test_a_bucket_that_locks_needs_a_policy(
     async with open_target(f"s3://{bucket}", s3_environ.settings) as target:
         with pytest.raises(ArchiveMisconfigured, match="QUIRE_ARCHIVE_RETAIN_DAYS"):
             await archived_trail.archive(target)
-        assert await archive_accounts.archived(archived_trail.server, target.url, ORG_ID) is None
+        assert await account_of(archived_trail.server, target).upto(ORG_ID) is None
 
 
 @pytest.mark.parametrize(
@@ -92,7 +91,7 @@ async def test_a_failing_target_records_nothing_and_the_next_run_continues(
         s3_proxy.decide = always("PUT", fault)
         with pytest.raises(expected):
             await archived_trail.archive(target, LOCKED)
-        assert await archive_accounts.archived(archived_trail.server, target.url, ORG_ID) is None
+        assert await account_of(archived_trail.server, target).upto(ORG_ID) is None
         s3_proxy.decide = lambda _: Fault.NONE
         await archived_trail.archive(target, LOCKED)
         verdict, _ = await verify_archive(

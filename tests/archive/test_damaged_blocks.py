@@ -18,8 +18,7 @@ from ledger.archive.verification.run import (
     LiveTrail,
 )
 from ledger.errors import ArchiveRefused, RetentionRefused
-from ledger.storage import archive_accounts
-from tests.support.archives import HISTORY, SignedTrail
+from tests.support.archives import HISTORY, SignedTrail, account_of
 from tests.support.blocks import rewrite
 from tests.support.hostile_blocks import HOSTILE
 from tests.support.retaining import JANUARY, moment, retaining, set_retention
@@ -58,7 +57,7 @@ async def test_nothing_of_the_trail_is_archived(
         pytest.raises(ArchiveRefused, match=r"entr(y|ies) -?\d+.*full verification"),
     ):
         await archived_trail.archive(folder)
-    assert await archive_accounts.archived(archived_trail.server, folder.url, ORG_ID) is None
+    assert await account_of(archived_trail.server, folder).upto(ORG_ID) is None
 
 
 @every_hostility

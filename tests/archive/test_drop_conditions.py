@@ -13,7 +13,7 @@ from ledger.storage import dropped_months
 from ledger.storage.entries import months
 from tests.support import blocks
 from tests.support.appending import process, rows_of
-from tests.support.archives import SignedTrail
+from tests.support.archives import ROW_KEY, SignedTrail
 from tests.support.retaining import (
     FEBRUARY,
     JANUARY,
@@ -51,7 +51,7 @@ async def drop(archived_trail: SignedTrail, target: Target, record: int) -> int 
     """Drop January as after a read-back that found every entry archived."""
     held = await months.ranges(archived_trail.server, JANUARY)
     url = archived_trail.database.retention_url
-    return await months.drop(url, JANUARY, target.url, record, held)
+    return await months.drop(url, JANUARY, target.url, record, held, ROW_KEY)
 
 
 async def refused(archived_trail: SignedTrail, target: Target, record: int, why: str) -> None:
@@ -139,7 +139,9 @@ async def test_the_month_must_be_the_oldest_and_complete(
     await append_three_months(archived_trail, folder, 30, 5, 5)
     await set_retention(archived_trail, 1)
     with pytest.raises(RetentionRefused, match="an older month is still there"):
-        await months.drop(archived_trail.database.retention_url, FEBRUARY, folder.url, 0, [])
+        await months.drop(
+            archived_trail.database.retention_url, FEBRUARY, folder.url, 0, [], ROW_KEY
+        )
     record = await recorded(archived_trail, folder)
     await blocks.remove(archived_trail.superuser, ORG_ID, 7)
     await refused(archived_trail, folder, record, "departed_whole")

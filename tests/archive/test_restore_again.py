@@ -15,9 +15,9 @@ from ledger.archive.targets import Target
 from ledger.archive.verification.run import ArchiveVerificationOptions, verify_archive
 from ledger.core.checkpointing import RoundLimits
 from ledger.core.org import OrgFacts
-from ledger.storage import archive_accounts, orgs
+from ledger.storage import orgs
 from tests.support.appending import new_org, process, superuser
-from tests.support.archives import HISTORY, KEYS, SignedTrail
+from tests.support.archives import HISTORY, KEYS, SignedTrail, account_of
 from tests.support.clusters import Cluster, Database
 from tests.support.restoring import restore_inputs, signed_trail_of, verified
 from tests.support.signing import checkpointer, sound_anchors
@@ -127,15 +127,15 @@ async def test_nonces_of_lost_leaves_stop_nothing(
     for _ in range(2):
         await append_sign_and_anchor(second, memory, ACME)
     async with signed_trail_of(second, archived_trail) as again:
-        account = await archive_accounts.archived(again.server, folder.url, ORG_ID)
-        assert account is not None
-        assert account.leaves <= 2
+        found = await account_of(again.server, folder).upto(ORG_ID)
+        assert found is not None
+        assert found.leaves <= 2
         await archive(again, folder)
         rows = await again.superuser.fetch("SELECT idx, nonce, size FROM anchor_leaves")
-        found = {
+        nonces = {
             (row.idx, row.nonce, row.size) async for row in ArchiveReader(folder, ORG).nonces()
         }
-        assert found - {(row.idx, row.nonce, row.size) for row in lost} == set(map(tuple, rows))
+        assert nonces - {(row.idx, row.nonce, row.size) for row in lost} == set(map(tuple, rows))
     await Restore(folder, third.owner_url, restore_inputs(memory)).run([ORG])
     assert await verified(third, memory) == []
 

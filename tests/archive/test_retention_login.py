@@ -13,7 +13,7 @@ from ledger.storage.entries import months
 from ledger.storage.entries.months import DroppedRange
 from tests.support import blocks
 from tests.support.appending import process, rows_of
-from tests.support.archives import SignedTrail
+from tests.support.archives import ROW_KEY, SignedTrail
 from tests.support.clusters import Database
 from tests.support.retaining import (
     JANUARY,
@@ -44,8 +44,8 @@ async def test_planted_rows_drop_no_month(archived_trail: SignedTrail, folder: T
     connection = await asyncpg.connect(archived_trail.database.server_url)
     try:
         await connection.execute(
-            "INSERT INTO archived (target, org_id, size, leaves, root, objects, bytes) "
-            "VALUES ('file:///nowhere', $1, $2, 0, decode(repeat('00', 32), 'hex'), 0, 0)",
+            "INSERT INTO archived (target, org_id, size, leaves, root, objects, bytes, archived_at, mac) "
+            "VALUES ('file:///nowhere', $1, $2, 0, decode(repeat('00', 32), 'hex'), 0, 0, now(), '')",
             ORG_ID,
             held.last_seq + 1,
         )
@@ -149,10 +149,10 @@ async def test_the_trail_s_own_record_is_no_read_back(
     record = await recorded(archived_trail, folder.url)
     url = archived_trail.database.retention_url
     with pytest.raises(RetentionRefused, match="was not read back from the archive"):
-        await months.drop(url, JANUARY, folder.url, record, [])
+        await months.drop(url, JANUARY, folder.url, record, [], ROW_KEY)
     less = held._replace(last_seq=held.last_seq - 1)
     with pytest.raises(RetentionRefused, match="was not read back from the archive"):
-        await months.drop(url, JANUARY, folder.url, record, [less])
+        await months.drop(url, JANUARY, folder.url, record, [less], ROW_KEY)
 
 
 async def recorded(trail: SignedTrail, target: str) -> int:

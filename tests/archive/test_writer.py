@@ -12,9 +12,8 @@ from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target, open_target
 from ledger.archive.writing.growth import REACH
 from ledger.errors import ArchiveObjectMissing
-from ledger.storage import archive_accounts
 from ledger.tiles import EntryTile, Tile, bundles_of, tiles_of, verify_log
-from tests.support.archives import HISTORY, SignedTrail, read_in
+from tests.support.archives import HISTORY, SignedTrail, account_of, read_in
 from tests.support.trails import ORG, ORG_ID
 
 
@@ -99,11 +98,11 @@ async def test_the_reader_lists_every_written_object(
 async def test_the_account_has_the_signed_size(archived_trail: SignedTrail, folder: Target) -> None:
     await archived_trail.grow(300, 12)
     written = await archived_trail.archive(folder)
-    account = await archive_accounts.archived(archived_trail.server, folder.url, ORG_ID)
-    assert account is not None
-    assert (account.size, written.size) == (312, 312)
-    assert account.leaves == 2
-    assert await archive_accounts.totals(archived_trail.server, folder.url, ORG_ID) == written[1:3]
+    found = await account_of(archived_trail.server, folder).upto(ORG_ID)
+    assert found is not None
+    assert (found.size, written.size) == (312, 312)
+    assert found.leaves == 2
+    assert (found.objects, found.bytes) == written[1:3]
     assert REACH > 312
 
 

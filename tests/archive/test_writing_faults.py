@@ -15,8 +15,7 @@ from ledger.archive.targets import StoredObject, Target
 from ledger.archive.targets.folder import FolderTarget
 from ledger.archive.verification.run import ArchiveVerification, ArchiveVerificationOptions
 from ledger.errors import ArchiveMismatch, ArchiveRefused, ArchiveUnavailable
-from ledger.storage import archive_accounts
-from tests.support.archives import HISTORY, SignedTrail, read_in
+from tests.support.archives import HISTORY, SignedTrail, account_of, read_in
 from tests.support.blocks import Connection, edit, edit_large, remove, stored_at
 from tests.support.signing import log_keys
 from tests.support.tampering import Tampering, change, statement
@@ -72,12 +71,12 @@ async def test_a_writer_stopped_at_any_object_goes_on_to_the_same_archive(
             await archived_trail.archive(ending)
             break
         except ArchiveUnavailable:
-            account = await archive_accounts.archived(archived_trail.server, folder.url, ORG_ID)
-            assert account is not None
+            found = await account_of(archived_trail.server, folder).upto(ORG_ID)
+            assert found is not None
             # An archiving is recorded only once all its objects are written; the anchor log follows the trail.
             verdict = await ArchiveVerification(folder, ORG, HERE).run()
-            assert verdict.size >= account.size
-            if account.size == 3:
+            assert verdict.size >= found.size
+            if found.size == 3:
                 assert verdict.size in {3, 312}
                 assert not [f for f in verdict.faults if f.check != "anchors"]
     assert needed > 10
@@ -148,7 +147,7 @@ async def test_unsigned_entries_are_not_archived(
     await tampering(archived_trail.superuser, ORG_ID)
     with pytest.raises(ArchiveRefused):
         await archived_trail.archive(folder)
-    assert await archive_accounts.archived(archived_trail.server, folder.url, ORG_ID) is None
+    assert await account_of(archived_trail.server, folder).upto(ORG_ID) is None
     assert "checkpoint" not in read_in(tmp_path / "archive" / ORG)
 
 
@@ -162,7 +161,7 @@ async def test_an_object_that_was_replaced_stops_the_archive_of_its_trail(
     (planted / "000.p" / "20").write_bytes(b"planted")
     with pytest.raises(ArchiveMismatch, match="Nothing was overwritten"):
         await archived_trail.archive(folder)
-    assert await archive_accounts.archived(archived_trail.server, folder.url, ORG_ID) is None
+    assert await account_of(archived_trail.server, folder).upto(ORG_ID) is None
 
 
 async def test_keys_that_the_archive_does_not_know_are_refused(

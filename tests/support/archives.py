@@ -16,6 +16,7 @@ from ledger.archive.writing.writer import ArchiveWriter, WrittenArchive
 from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, extend
 from ledger.entry import to_datetime
 from ledger.storage import orgs
+from ledger.storage.archive_accounts import ArchiveAccount
 from ledger.storage.database import Database
 from ledger.storage.entries import writing
 from ledger.storage.log_keys import publish_history
@@ -27,6 +28,12 @@ from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, RING, draft
 
 KEYS: Final = log_keys()
 HISTORY: Final = KEYS.public()
+ROW_KEY: Final = bytes(32)
+
+
+def account_of(database: Database, target: Target) -> ArchiveAccount:
+    """The accounts of what is archived of such a trail in a target."""
+    return ArchiveAccount(database, target.url, ROW_KEY)
 
 
 def rows_after(
@@ -84,7 +91,9 @@ class SignedTrail:
         return record
 
     def writer(self, target: Target, policy: ObjectLock | None = None) -> ArchiveWriter:
-        return ArchiveWriter(target, self.server, lambda _: RING, policy)
+        return ArchiveWriter(
+            target, self.server, lambda _: RING, account_of(self.server, target), policy
+        )
 
     async def archive(self, target: Target, policy: ObjectLock | None = None) -> WrittenArchive:
         """Archive the anchor log and the trail up to their newest checkpoints."""

@@ -21,7 +21,7 @@ from ledger.storage import database as storage
 from ledger.storage.trees import ANCHOR_LOG
 from tests.support import blocks, signed_trees
 from tests.support.appending import superuser
-from tests.support.archives import HISTORY, SignedTrail
+from tests.support.archives import HISTORY, ROW_KEY, SignedTrail
 from tests.support.clusters import Database
 from tests.support.serving import MASTER_KEY, Server
 from tests.support.trails import ORG, ORG_ID, RING
@@ -66,7 +66,7 @@ def restore_inputs(memory: Path | None = None) -> RestoreInputs:
         RING,
         HISTORY.pins(),
         lambda _: b"",
-        row_key(bytes.fromhex(MASTER_KEY)),
+        ROW_KEY,
         (lambda org_ids: recall(memory, org_ids)) if memory else (lambda _: {}),
     )
 

@@ -17,7 +17,7 @@ from ledger.core.sequencer import AppendRequest
 from ledger.entry import from_datetime, payload_digest
 from ledger.storage import dropped_months, orgs, partitions
 from tests.support.appending import Process, process
-from tests.support.archives import SignedTrail
+from tests.support.archives import ROW_KEY, SignedTrail
 from tests.support.orgs import add_org
 from tests.support.trails import ORG, ORG_ID, RING
 
@@ -66,7 +66,7 @@ async def retaining(
         policy = policy or ObjectLock(retain_days=1)
         url = trail.database.retention_url
         yield Retention(
-            target, trail.server, url, lambda _: RING, recorder, policy, unlocked=unlocked
+            target, trail.server, url, lambda _: RING, recorder, policy, ROW_KEY, unlocked=unlocked
         )
 
 

@@ -144,7 +144,8 @@ class IndexedTrail:
         count = "entries"
         await self.superuser.execute(
             f"INSERT INTO departed (org_id, first_seq, last_seq, {count}, first_at, last_at, last_hash,"
-            " month, target, record_seq) VALUES ($1, 0, $2, $6, $3, $4, $5, '2026-01-01', '', 0)",
+            " month, target, record_seq, mac) "
+            "VALUES ($1, 0, $2, $6, $3, $4, $5, '2026-01-01', '', 0, '')",
             ORG_ID, dropped[-1].seq, dropped[0].anchored_at, dropped[-1].anchored_at,
             dropped[-1].entry_hash, live_from,
         )  # fmt: skip

@@ -15,8 +15,8 @@ from tests.verification.database import Superuser
 
 DAYS = 30
 ADD = """
-INSERT INTO verifications (id, org_id, state, owner, heartbeat_at, finished_at)
-VALUES ($1, $2, $3, 'gone', $4::timestamptz, $5::timestamptz)"""
+INSERT INTO verifications (id, org_id, state, owner, mac, heartbeat_at, finished_at)
+VALUES ($1, $2, $3, 'gone', '', $4::timestamptz, $5::timestamptz)"""
 
 
 async def test_jobs_finished_long_ago_are_deleted(superuser: Superuser) -> None:
@@ -30,7 +30,7 @@ async def test_jobs_finished_long_ago_are_deleted(superuser: Superuser) -> None:
         await superuser.connection.execute(ADD, job_id, ORG_ID, *rest)
     database = await Database.open(superuser.database.server_url, size=1)
     try:
-        table = VerificationTable(database)
+        table = VerificationTable(database, bytes(32))
         assert await table.expire(now, DAYS) == 2_102
         assert await table.expire(now, DAYS) == 0
     finally:
@@ -50,9 +50,10 @@ def test_the_server_deletes_them_by_its_setting(start_servers: StartServer) -> N
     blocking(fetch(server.database, age, job["id"]))
 
     def gone() -> bool:
-        return server.request("GET", f"{path}/{job['id']}", key=server.admin_key).status == 404
+        # Asked of another process: the one that ran the job answers from its memory.
+        return other.request("GET", f"{path}/{job['id']}", key=server.admin_key).status == 404
 
-    start_servers(verification_days=7)
+    other = start_servers(verification_days=7)
     assert not gone()
     start_servers(verification_days=5)
     until(gone, "the job did not expire")

@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ledger.chain import EMPTY_HEAD
-from ledger.core.verification.jobs import MAX_PER_ORG, MAX_WAITING, STOPPED, Job, VerificationJobs
+from ledger.core.register.reports import NOT_AUTHENTIC, ForgedRowReports
+from ledger.core.verification.jobs import MAX_PER_ORG, MAX_WAITING, VerificationJobs
+from ledger.core.verification.own_jobs import STOPPED, Job
 from ledger.core.verification.run import TrailRange
 from ledger.core.verification.work.faults import RangeRefused, Result
 from ledger.errors import QueueFull
 from ledger.keys import SigningKeyring
+from ledger.rows import RowNotAuthentic
 from ledger.storage.database import Database
 from ledger.storage.verifications import VerificationTable
 from tests.support.trails import ORG, ORG_ID, RING
@@ -18,6 +21,7 @@ from tests.support.waiting import PATIENCE_S
 from tests.verification.database import COUNT, HEAD, ROWS, Superuser
 
 WHOLE = TrailRange(ORG_ID, ORG)
+ROW_KEY = bytes(32)
 
 
 class Frozen(list[tuple[int, Result]]):
@@ -33,10 +37,15 @@ def frozen() -> Frozen:
 
 
 @pytest.fixture
-async def jobs_table(superuser: Superuser) -> AsyncIterator[VerificationTable]:
+async def database(superuser: Superuser) -> AsyncIterator[Database]:
     database = await Database.open(superuser.database.server_url, size=3)
-    yield VerificationTable(database)
+    yield database
     await database.close()
+
+
+@pytest.fixture
+def jobs_table(database: Database) -> VerificationTable:
+    return VerificationTable(database, ROW_KEY)
 
 
 @pytest.fixture
@@ -52,8 +61,8 @@ async def jobs(
 def runner(
     superuser: Superuser, table: VerificationTable, frozen: Frozen, ring: SigningKeyring = RING
 ) -> VerificationJobs:
-    url = superuser.database.server_url
-    return VerificationJobs(table, url, lambda: ring, frozen.note, processes=2)
+    url, forged = superuser.database.server_url, ForgedRowReports(table.database)
+    return VerificationJobs(table, url, lambda: ring, frozen.note, forged, processes=2)
 
 
 async def finished(jobs: VerificationJobs, job: Job) -> Job:
@@ -210,3 +219,67 @@ async def test_an_incomplete_verdict_freezes_no_org(
     end = await finished(jobs, await jobs.submit(WHOLE))
     assert end.result is not None
     assert (end.result.verdict, end.result.valid, frozen) == ("incomplete", False, [])
+
+
+FORGE = "UPDATE verifications SET state = 'done', result = $2, finished_at = now() WHERE id = $1"
+
+
+async def events(superuser: Superuser) -> list[str]:
+    rows = await superuser.connection.fetch(
+        "SELECT detail FROM security_events WHERE kind = $1", NOT_AUTHENTIC
+    )
+    return [row[0] for row in rows]
+
+
+async def test_a_verdict_forged_while_the_job_waits_changes_nothing(
+    superuser: Superuser, jobs_table: VerificationTable, frozen: Frozen
+) -> None:
+    """The row says done and valid: the process freezes and answers by what it computed."""
+    jobs = runner(superuser, jobs_table, frozen)
+    job = await jobs.submit(WHOLE)
+    await superuser.edit(1_000, payload=b"")
+    await superuser.connection.execute(FORGE, job.id, '{"valid":true}')
+    with pytest.raises(RowNotAuthentic, match=job.id):  # asked from another process
+        await runner(superuser, jobs_table, frozen).find(ORG_ID, job.id)
+    jobs.start()
+    end = await finished(jobs, job)
+    assert end.result is not None
+    assert (end.state, end.result.valid, end.fault_count) == ("done", False, 1)
+    assert [(org_id, result.valid) for org_id, result in frozen] == [(ORG_ID, False)]
+    await jobs.close()
+    assert await runner(superuser, jobs_table, frozen).find(ORG_ID, job.id) == end
+    assert any(job.id in detail for detail in await events(superuser))
+
+
+async def test_a_row_removed_while_its_job_runs_is_stored_again(
+    superuser: Superuser, jobs_table: VerificationTable, frozen: Frozen
+) -> None:
+    jobs = runner(superuser, jobs_table, frozen)
+    job = await jobs.submit(WHOLE)
+    await superuser.execute("DELETE FROM verifications")
+    jobs.start()
+    end = await finished(jobs, job)
+    await jobs.close()
+    assert await runner(superuser, jobs_table, frozen).find(ORG_ID, job.id) == end
+    assert any(job.id in detail for detail in await events(superuser))
+
+
+async def test_an_authentic_verdict_is_none_of_another_job(
+    superuser: Superuser, jobs: VerificationJobs, jobs_table: VerificationTable, frozen: Frozen
+) -> None:
+    good = await finished(jobs, await jobs.submit(WHOLE))
+    await superuser.edit(1_000, payload=b"")
+    bad = await finished(jobs, await jobs.submit(WHOLE))
+    await jobs.close()  # both rows are stored
+    columns = "state, processed, total, fault_count, faults, result, created_at, finished_at, mac"
+    await superuser.connection.execute(
+        f"UPDATE verifications SET ({columns}) = "
+        f"(SELECT {columns} FROM verifications WHERE id = $1) WHERE id = $2",
+        good.id,
+        bad.id,
+    )
+    other = runner(superuser, jobs_table, frozen)
+    assert await other.find(ORG_ID, good.id) == good
+    with pytest.raises(RowNotAuthentic):
+        await other.find(ORG_ID, bad.id)
+    assert await jobs.find(ORG_ID, bad.id) == bad

@@ -39,6 +39,7 @@ class AnchorsRestore:
         reader: ArchiveReader,
         pins: KeyPins,
         attestors: TrustedAttestors,
+        row_key: bytes,
     ) -> None:
         self.end = (0, b"")
         self.warnings: list[str] = []
@@ -48,6 +49,7 @@ class AnchorsRestore:
         self._reader = reader
         self._pins = pins
         self._attestors = attestors
+        self._row_key = row_key
 
     async def restore(self, orgs: Sequence[tuple[str, int]], target: Target) -> None:
         """Restore the log and assign the leaves of these orgs, each given as (slug, org_id)."""
@@ -56,12 +58,15 @@ class AnchorsRestore:
             await self._restore_log(note)
         for slug, org_id in orgs:
             end = await self._claim(ArchiveReader(target, slug), org_id)
-            await self._transaction.anchors.add_account(target.url, org_id, end)
+            await self._add_account(target.url, org_id, end)
         # A checkpoint whose leaf is in no archived anchor gets a new leaf, if it is the newest.
         await self._transaction.anchors.anew([org_id for _, org_id in orgs])
         if not self._had_log:
-            await self._transaction.anchors.add_account(target.url, ANCHOR_LOG, 0)
-            await self._transaction.anchors.add_attested(target.url)
+            await self._add_account(target.url, ANCHOR_LOG, 0)
+            await self._transaction.anchors.add_attested(target.url, self._row_key)
+
+    async def _add_account(self, target: str, org_id: int, leaves: int) -> None:
+        await self._transaction.anchors.add_account(target, org_id, leaves, self._row_key)
 
     async def _restore_log(self, note: bytes) -> None:
         history = await self._reader.key_history()

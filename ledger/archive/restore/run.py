@@ -62,7 +62,8 @@ class RestoreInputs(NamedTuple):
     """The inputs of a restore from outside the archive and the database.
 
     ``pins`` pin the log's keys; ``new_key`` makes a wrapped key for the org with this slug;
-    ``row_key`` authenticates the rows of orgs; ``recall`` returns the tree heads that a signer remembers as its last of these orgs;
+    ``row_key`` authenticates the rows of orgs, and those that say what is archived;
+    ``recall`` returns the tree heads that a signer remembers as its last of these orgs;
     ``attestors`` are trusted for timestamps and cosignatures.
     """
 
@@ -109,6 +110,7 @@ class Restore:
                 ArchiveReader.of_anchors(self._target),
                 self._inputs.pins,
                 self._inputs.attestors,
+                self._inputs.row_key,
             )
             restored = []
             for slug in dict.fromkeys(slugs):

@@ -60,14 +60,15 @@ class Retention:
     """Drops months from one database once they are archived in one target.
 
     ``policy`` is the lock that objects get when their month is dropped; ``unlocked`` accepts a
-    target without locks. ``retention_url`` is the URL of the login that may drop. ``clock`` returns
+    target without locks. ``retention_url`` is the URL of the login that may drop; ``row_key`` authenticates the rows
+    that say what was dropped. ``clock`` returns
     POSIX seconds.
 
     Methods raise RetentionRefused where a month can't be dropped, ArchiveError, StorageError and
     AppendRefused. Run it in one process at a time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a thing to drop with
         self,
         target: Target,
         database: Database,
@@ -75,6 +76,7 @@ class Retention:
         keyring: Callable[[bool], SigningKeyring],
         recorder: Recorder,
         policy: ObjectLock,
+        row_key: bytes,
         *,
         unlocked: bool = False,
         clock: Callable[[], float] = time.time,
@@ -85,6 +87,7 @@ class Retention:
         self._keyring = keyring
         self._recorder = recorder
         self._policy = policy
+        self._row_key = row_key
         self._unlocked = unlocked
         self._clock = clock
 
@@ -197,7 +200,7 @@ class Retention:
                 # One transaction: a crash here leaves the whole month, or none of its rows.
                 # Where it was committed and the answer was lost, the next try returns None.
                 return await months.drop(
-                    self._retention_url, month, self._target.url, record_seq, held
+                    self._retention_url, month, self._target.url, record_seq, held, self._row_key
                 )
             except DatabaseUnavailable as error:
                 if tries == DROP_TRIES - 1:

@@ -15,7 +15,7 @@ from ledger.entry import from_datetime
 from ledger.errors import ArchiveMismatch, ArchiveObjectMissing, FormatError
 from ledger.note import parse_note
 from ledger.storage import archive_accounts, dropped_months
-from ledger.storage.archive_accounts import SignedRow
+from ledger.storage.archive_accounts import ArchiveAccount, SignedRow
 from ledger.storage.database import Database
 from ledger.storage.entries.readable import readable
 from ledger.tiles import TILE_WIDTH, EntryTile, tile_in
@@ -29,14 +29,14 @@ class DatabaseComparison:
     def __init__(
         self,
         reader: ArchiveReader,
-        target: str,
+        accounts: ArchiveAccount,
         database: Database,
         org_id: int,
         size: int,
         found: ArchiveFindings,
     ) -> None:
         self._reader = reader
-        self._target = target
+        self._accounts = accounts
         self._database = database
         self._org_id = org_id
         self._size = size
@@ -56,7 +56,7 @@ class DatabaseComparison:
 
     async def _extent(self) -> None:
         """Check that the archive reaches as far as the database has recorded."""
-        done = await archive_accounts.archived(self._database, self._target, self._org_id)
+        done = await self._accounts.upto(self._org_id)
         written = max(
             0 if done is None else done.size,
             await dropped_months.live_from(self._database, self._org_id),

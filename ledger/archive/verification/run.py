@@ -50,7 +50,7 @@ from ledger.errors import (
 from ledger.keys import SigningKeyring
 from ledger.log_keys import KeyPins, LogKeyHistory
 from ledger.merkle import HASH_BYTES
-from ledger.storage import archive_accounts
+from ledger.storage.archive_accounts import ArchiveAccount
 from ledger.storage.database import Database
 from ledger.storage.trees import ANCHOR_LOG
 from ledger.tiles import (
@@ -94,10 +94,18 @@ class ArchiveVerificationOptions(NamedTuple):
 
 
 class LiveTrail(NamedTuple):
-    """The database to compare the archive with, and the org's id in it."""
+    """The database to compare the archive with, and the org's id in it.
+
+    ``row_key`` authenticates the accounts of archived data, on a machine that has the master key.
+    """
 
     database: Database
     org_id: int
+    row_key: bytes | None = None
+
+    def accounts(self, target: str) -> ArchiveAccount:
+        """Return the accounts of a target."""
+        return ArchiveAccount(self.database, target, self.row_key)
 
 
 class ArchiveVerification:
@@ -156,9 +164,10 @@ class ArchiveVerification:
         else:
             await check_anchoring(self._target, self._reader, checkpoint.size, history, found)
             if self._live is not None:
-                url = self._target.url
+                accounts = self._live.accounts(self._target.url)
+                database, org_id, _ = self._live
                 await DatabaseComparison(
-                    self._reader, url, *self._live, checkpoint.size, found
+                    self._reader, accounts, database, org_id, checkpoint.size, found
                 ).run()
         await self._check_pointer(checkpoint.size, history)
         return found.verdict(self._reader.org, checkpoint.size, self._asked())
@@ -174,8 +183,7 @@ class ArchiveVerification:
         """Add a fault where the database knows of an earlier archive, and else a warning."""
         org = self._reader.org
         if self._live is not None:
-            database, org_id = self._live
-            done = await archive_accounts.archived(database, self._target.url, org_id)
+            done = await self._live.accounts(self._target.url).upto(self._live.org_id)
             if done is not None and done.size:
                 reason = f"{done.size} entries were archived here, but the checkpoint is missing"
                 self._findings.fault(CHECKPOINT, "checkpoint", reason)
@@ -408,6 +416,6 @@ async def verify_archive(
     read, StorageError where the database can't.
     """
     trail = await ArchiveVerification(target, org, options, keyring=keyring, live=live).run()
-    anchors_live = None if live is None else LiveTrail(live.database, ANCHOR_LOG)
+    anchors_live = None if live is None else live._replace(org_id=ANCHOR_LOG)
     anchors = ArchiveVerification(target, ANCHORS, options, live=anchors_live)
     return trail, await anchors.run()

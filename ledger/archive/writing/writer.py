@@ -43,9 +43,11 @@ from ledger.errors import ArchiveObjectMissing, ArchiveRefused, FormatError, Key
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeyHistory
 from ledger.note import parse_signatures
-from ledger.storage import archive_accounts, log_keys
-from ledger.storage.archive_accounts import ArchivedUpTo, AttestedRow
+from ledger.storage import archive_accounts
+from ledger.storage.archive_accounts import ArchiveAccount, ArchivedUpTo
+from ledger.storage.archived_attestations import AttestedRow
 from ledger.storage.database import Database
+from ledger.storage.log_keys import PublishedKeys
 from ledger.storage.orgs import OrgRecord
 from ledger.storage.trees import ANCHOR_LOG
 
@@ -78,14 +80,18 @@ class ArchiveWriter:
         target: Target,
         database: Database,
         keyring: Callable[[bool], SigningKeyring],
+        accounts: ArchiveAccount,
         policy: ObjectLock | None = None,
         clock: Callable[[], float] = time.time,
+        keys: PublishedKeys | None = None,
     ) -> None:
         self._target = target
+        self._accounts = accounts
         self._database = database
         self._keyring = keyring
         self._policy = policy or ObjectLock()
         self._clock = clock
+        self._keys = keys or PublishedKeys(database)
         self._pointers: dict[str, bytes] = {}
 
     async def archive(self, org: OrgRecord, accounts: int = ACCOUNTS_MAX) -> WrittenArchive:
@@ -119,10 +125,10 @@ class ArchiveWriter:
         about: Object | None = None,
         accounts: int = ACCOUNTS_MAX,
     ) -> WrittenArchive:
-        statements = await log_keys.statements(self._database)
-        if not statements:
+        history = await self._keys.history()
+        if history is None:
             return WrittenArchive(0, 0, 0)  # nothing was ever signed
-        log = ArchivedLog(org_id, reader.org, LogKeyHistory.of(statements))
+        log = ArchivedLog(org_id, reader.org, history)
         total = WrittenArchive(0, 0, 0)
         for _ in range(accounts):
             wrote = await self._account(log, reader, source, about)
@@ -140,8 +146,7 @@ class ArchiveWriter:
         self, log: ArchivedLog, reader: ArchiveReader, source: LeafSource, about: Object | None
     ) -> WrittenArchive:
         """Archive up to one checkpoint, and account for it."""
-        url = self._target.url
-        before = await archive_accounts.archived(self._database, url, log.org_id) or _NOTHING
+        before = await self._accounts.upto(log.org_id) or _NOTHING
         growth = await growth_of(self._database, log, before.size, before.root)
         size = growth.size if growth else before.size
         end = max(await self._leaves_end(log, size), before.leaves)
@@ -159,9 +164,7 @@ class ArchiveWriter:
         volume = (puts.objects, puts.bytes)
         # A crash here leaves an archive that is ahead of its account: the next run stores the
         # same objects again, up to the same or a later checkpoint, and accounts for them.
-        await archive_accounts.add_archived(
-            self._database, url, log.org_id, (size, end, root), volume
-        )
+        await self._accounts.add(log.org_id, (size, end, root), volume)
         return WrittenArchive(size, *volume)
 
     async def _require_earlier(self, log: ArchivedLog, size: int) -> None:
@@ -240,7 +243,7 @@ class ArchiveWriter:
         """Return the index after this org's newest leaf in the archived part of the anchor log."""
         if log.org_id == ANCHOR_LOG:
             return 0
-        anchors = await archive_accounts.archived(self._database, self._target.url, ANCHOR_LOG)
+        anchors = await self._accounts.upto(ANCHOR_LOG)
         below = 0 if anchors is None else anchors.size
         end, _ = await archive_accounts.leaves_end(self._database, log.org_id, size, below)
         return end
@@ -270,18 +273,16 @@ class ArchiveWriter:
 
     async def _attestations(self, size: int) -> WrittenArchive:
         """Archive tokens and cosignatures of anchors up to this size."""
-        wrote = WrittenArchive(size, 0, 0)
+        wrote, attested = WrittenArchive(size, 0, 0), self._accounts.attested
         for _ in range(ACCOUNTS_MAX):
-            found = await archive_accounts.new_attestations(
-                self._database, self._target.url, size, ATTESTATIONS_AT_ONCE
-            )
+            found = await attested.new(size, ATTESTATIONS_AT_ONCE)
             async with ObjectWriter(self._target, ANCHORS, self._policy, self._clock()) as puts:
                 for one in found:
                     await puts.add(_attestation(one))
             # A crash here leaves stored attestations that are not accounted for: the next run
             # stores the same bytes under the same keys.
             for one in found:
-                await archive_accounts.add_attestation(self._database, self._target.url, one)
+                await attested.add(one)
             wrote = WrittenArchive(size, wrote.objects + puts.objects, wrote.bytes + puts.bytes)
             if not found:
                 break
@@ -340,4 +341,4 @@ def _attestation(one: AttestedRow) -> Object:
     return Object(CosignatureAt(one.size, added_us, signature.key_id.hex()).key(), one.data)
 
 
-_NOTHING: Final = ArchivedUpTo(0, 0, b"", datetime.min.replace(tzinfo=UTC))
+_NOTHING: Final = ArchivedUpTo(0, 0, b"", 0, 0, datetime.min.replace(tzinfo=UTC))

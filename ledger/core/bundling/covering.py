@@ -24,8 +24,9 @@ from ledger.evidence.format import TOKENS_MAX
 from ledger.evidence.writer import BundledAnchoring
 from ledger.log_keys import LogKeyHistory, open_anchor, open_org_checkpoint
 from ledger.policy import Policy
-from ledger.storage import bundle_reads, log_keys, trees
+from ledger.storage import bundle_reads, trees
 from ledger.storage.database import Database
+from ledger.storage.log_keys import PublishedKeys
 from ledger.storage.trees import StoredCheckpoint, StoredToken
 
 COSIGNED_MAX: Final = 20
@@ -46,12 +47,18 @@ class Covering(NamedTuple):
 
 
 async def covering(
-    database: Database, org: OrgFacts, seq: int, *, anchored: bool, policy: Policy | None = None
+    database: Database,
+    org: OrgFacts,
+    seq: int,
+    *,
+    anchored: bool,
+    policy: Policy | None = None,
+    published: PublishedKeys | None = None,
 ) -> Covering:
     """Returns the first checkpoint over entry ``seq`` and all before it, with its anchoring.
 
     The anchor is the first with enough cosignatures for ``policy``, if there is
-    one. Raises NotYetSigned or SigningStopped, and DamagedTree if a stored signature, checkpoint
+    one. ``published`` has the log's keys. Raises NotYetSigned or SigningStopped, and DamagedTree if a stored signature, checkpoint
     or anchor does not verify.
     """
     if anchored:
@@ -60,11 +67,11 @@ async def covering(
         found = await trees.first_checkpoint_above(database, org.id, seq)
     if found is None:
         raise await not_covered(database, org.id, seq, anchored=anchored)
-    statements = await log_keys.statements(database)
-    if not statements:
-        raise NotYetSigned("the log's keys are not published yet; retry in a moment")
+    published = published or PublishedKeys(database)
     try:
-        keys = LogKeyHistory.of(statements)
+        keys = await published.history()
+        if keys is None:
+            raise NotYetSigned("the log's keys are not published yet; retry in a moment")
         opened = open_org_checkpoint(found.note, org.slug, keys).checkpoint
     except (KeyHistoryError, NoteError, CheckpointError) as error:
         raise DamagedTree(

@@ -56,7 +56,7 @@ class Register:
         self.reports = ForgedRowReports(database)
         self.state = RegisterState()
         self.system_id: int | None = None
-        self._database = database
+        self.database = database
         self._keyring = keyring
         self._seq = -1
         self._hash: bytes | None = b""
@@ -70,9 +70,9 @@ class Register:
 
         Raises RegisterMissing where there are other orgs, unless the caller ``adopts`` them.
         """
-        self.system_id = await storage.system_org(self._database)
+        self.system_id = await storage.system_org(self.database)
         if self.system_id is None:
-            if not adopts and await storage.has_rows(self._database):
+            if not adopts and await storage.has_rows(self.database):
                 raise RegisterMissing
             return False
         await self._begin_at_snapshot()
@@ -84,7 +84,7 @@ class Register:
 
     async def _begin_at_snapshot(self) -> None:
         """Begin at the newest snapshot; one that is beyond the trail shows that it was shortened."""
-        for snapshot in await storage.snapshots(self._database, self.row_key):
+        for snapshot in await storage.snapshots(self.database, self.row_key):
             self.state = RegisterState.decoded(snapshot.state)
             self._seq, self._hash = snapshot.seq, snapshot.entry_hash
             return
@@ -95,7 +95,7 @@ class Register:
             return False
         if self._seq >= 0:
             snapshot = RegisterSnapshot(self._seq, self._hash, self.state.encoded())
-            await storage.add_snapshot(self._database, snapshot, self.row_key)
+            await storage.add_snapshot(self.database, snapshot, self.row_key)
         return True
 
     async def refresh(self) -> None:
@@ -107,10 +107,10 @@ class Register:
         """Follow the trail if its head has moved."""
         asked_s = time.monotonic()
         if self.system_id is None:
-            self.system_id = await storage.system_org(self._database)
+            self.system_id = await storage.system_org(self.database)
         if self.system_id is None:
             return
-        if await storage.head_seq(self._database, self.system_id) != self._seq:
+        if await storage.head_seq(self.database, self.system_id) != self._seq:
             await self.follow()
         self._caught_up_s = asked_s
 
@@ -126,11 +126,11 @@ class Register:
         """Fold the entries that are stored after the last folded one."""
         async with self._following:
             assert self.system_id is not None, "there is a trail to follow"
-            last = await storage.last_seq(self._database, self.system_id)
+            last = await storage.last_seq(self.database, self.system_id)
             if last < self._seq:
                 self._report(f"entries {last + 1} to {self._seq} are gone")
                 return
-            found = storage.entries(self._database, self.system_id, self._seq + 1, last)
+            found = storage.entries(self.database, self.system_id, self._seq + 1, last)
             async for page in found:
                 self._fold_page(page)
             if self._seq < last:

@@ -99,6 +99,17 @@ def open_people(keys: OrgKeys, org: OrgFacts, rows: Iterable[SubjectRecord]) -> 
     return {row.ref: _opened(keys, org, row) for row in rows}
 
 
+def closed_people(master_key: bytes, org: OrgFacts, rows: Iterable[SubjectRecord]) -> list[str]:
+    """Return the refs of the persons whose rows don't open. Raises SealingError for the org's key."""
+    keys, closed = OrgKeys(master_key, org), []
+    for row in rows:
+        try:
+            open_people(keys, org, [row])
+        except RowNotAuthentic:
+            closed.append(f"ref {row.ref}")
+    return closed
+
+
 def _opened(keys: OrgKeys, org: OrgFacts, row: SubjectRecord) -> Opened:
     key = subject_key(keys, org, row)
     try:

@@ -13,22 +13,22 @@ import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Final
 
-import msgspec
-
-from ledger.chain import TrailFault
 from ledger.core.lasting import GRACE_S, Lasting, plain
+from ledger.core.register.reports import ForgedRowReports
 from ledger.core.shares import OrgShares
-from ledger.core.verification.run import Progress, verify_trail
+from ledger.core.verification.own_jobs import STOPPED, Job, OwnJob, OwnJobs
+from ledger.core.verification.run import verify_trail
 from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.extent import SigningLimits, TrailRange, check_range
 from ledger.core.verification.work.faults import RangeRefused, Result, VerificationFailed
+from ledger.core.verification.work.row_check import RowTrust
 from ledger.core.verification.work.trust import TrailTrust
 from ledger.errors import DatabaseUnavailable, QueueFull, QuireError
 from ledger.keys import SigningKeyring
-from ledger.storage.verifications import JobAdvance, JobRow, VerificationTable
+from ledger.rows import RowNotAuthentic
+from ledger.storage.verifications import VerificationTable
 from ledger.verdict import Verdict
 
 MAX_WAITING: Final = 16
@@ -38,40 +38,10 @@ HEARTBEAT_S: Final = 1.0
 POLL_S: Final = 0.25
 FINISH_ATTEMPTS: Final = 60
 RETRY_AFTER_S: Final = 10
-MAX_FAULTS_SO_FAR: Final = 100
 UNREADABLE: Final = "the database could not be read to the end; verify again"
-STOPPED: Final = "the server that ran it stopped"
 
-State = Literal["queued", "running", "done", "failed"]
 OnFaults = Callable[[int, Result], Awaitable[None]]
 _log = logging.getLogger(__name__)
-
-
-class Job(msgspec.Struct, frozen=True):
-    """A verification as the API shows it; ``rate`` is in entries a second.
-
-    ``faults`` are the first of those found so far; ``error`` says why the job failed,
-    which says nothing about the trail.
-    """
-
-    id: str
-    state: State
-    from_seq: int | None
-    to_seq: int | None
-    processed: int
-    total: int
-    rate: float
-    faults: list[TrailFault]
-    fault_count: int
-    result: Result | None
-    error: str | None
-    created_at: datetime
-    finished_at: datetime | None
-
-    @property
-    def finished(self) -> bool:
-        """True if the job will not change any more."""
-        return self.state in ("done", "failed")
 
 
 class VerificationJobs:
@@ -83,27 +53,33 @@ class VerificationJobs:
         database_url: str,
         keyring: Callable[[], SigningKeyring],
         on_faults: OnFaults,
+        forged: ForgedRowReports,
         *,
         trust: Callable[[TrailRange], TrailTrust | None] = lambda _: None,
         archive: ArchiveAt | None = None,
         processes: int | None = None,
         limits: SigningLimits | None = None,
         index_key: bytes | None = None,
+        rows: Callable[[], RowTrust | None] = lambda: None,
     ) -> None:
         self._table = table
         self._database_url = database_url
         self._keyring = keyring
         self._on_faults = on_faults
+        self._forged = forged
+        self._own = OwnJobs()
+        self._storing = asyncio.Lock()
         self._trust = trust
         self._archive = archive
         self._processes = processes
         self._limits = limits
         self._index_key = index_key
+        self._rows = rows
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._waiting: asyncio.Queue[tuple[str, TrailRange]] = asyncio.Queue()
+        self._waiting: asyncio.Queue[OwnJob] = asyncio.Queue()
         self._reserved = 0
         self._unfinished = OrgShares(total=None, of_org=MAX_PER_ORG, full=_full)
-        self._running: _Running | None = None
+        self._running: OwnJob | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -116,8 +92,7 @@ class VerificationJobs:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         while not self._waiting.empty():
-            job_id, _target = self._waiting.get_nowait()
-            await self._store_end(_Running(job_id), None, STOPPED, attempts=1)
+            await self._store_end(self._waiting.get_nowait(), None, STOPPED, attempts=1)
 
     async def submit(self, target: TrailRange) -> Job:
         """Queue a verification.
@@ -131,21 +106,19 @@ class VerificationJobs:
             )
         self._unfinished.acquire(target.org_id)
         self._reserved += 1
+        own = OwnJob("ver_" + secrets.token_hex(16), target)
+        self._own.add(own)
         try:
-            job_id = "ver_" + secrets.token_hex(16)
-            await self._table.create(
-                job_id, target.org_id, target.from_seq, target.to_seq, self._owner
-            )
+            await self._table.store(own.row(), self._owner)
         except BaseException:
             self._reserved -= 1
             self._unfinished.release(target.org_id)
+            self._own.drop(own)
             raise
         # A crash from here to the job's end leaves it queued or running in the table, without a
         # heartbeat: it is reported as failed, and a new one must be submitted.
-        self._waiting.put_nowait((job_id, target))
-        job = await self.find(target.org_id, job_id)
-        assert job is not None, "it was just stored"
-        return job
+        self._waiting.put_nowait(own)
+        return own.job()
 
     async def _require_range(self, target: TrailRange) -> None:
         """Raise RangeRefused for a range beyond the trail; any other error will fail the job."""
@@ -160,9 +133,29 @@ class VerificationJobs:
             _log.warning("a verification of org %s will fail: %s", target.org, error)
 
     async def find(self, org_id: int, job_id: str) -> Job | None:
-        """An org's job, run by any process; None if the org has no job with this id."""
+        """Return an org's job, run by any process; None if the org has no job with this id.
+
+        A job of this process is answered from its memory. Raises RowNotAuthentic if the row of
+        another was changed or made in the database.
+        """
+        own = self._own.find(org_id, job_id)
+        if own is not None:
+            return own
         row = await self._table.find(job_id, org_id)
-        return None if row is None else _job(row)
+        if row is None:
+            return None
+        if not row.is_authentic:
+            raise self._report(org_id, job_id)
+        return Job.of(row)
+
+    def _report(self, org_id: int, job_id: str) -> RowNotAuthentic:
+        """Store an event of a changed row, and return the refusal."""
+        detail = (
+            f"the row of table verifications with id {job_id} was changed, made or removed in the "
+            "database: it is no verdict. Verify again"
+        )
+        self._forged.found(org_id, detail)
+        return RowNotAuthentic(detail)
 
     async def watch(self, org_id: int, job_id: str) -> AsyncIterator[Job]:
         """Yield the job each time it changes, until it is finished; nothing for an unknown job."""
@@ -187,19 +180,19 @@ class VerificationJobs:
 
     async def _work(self) -> None:
         while True:
-            job_id, target = await self._waiting.get()
+            self._running = running = await self._waiting.get()
             self._reserved -= 1
-            self._running = running = _Running(job_id)
             try:
-                await self._run(running, target)
+                await self._run(running, running.target)
             finally:
                 self._running = None
-                self._unfinished.release(target.org_id)
+                self._unfinished.release(running.target.org_id)
 
-    async def _run(self, running: _Running, target: TrailRange) -> None:
+    async def _run(self, running: OwnJob, target: TrailRange) -> None:
         result: Result | None = None
         try:
-            await self._table.start(running.job_id)
+            running.begin()
+            await self._store(running)
             result = await verify_trail(
                 self._database_url,
                 target,
@@ -210,6 +203,7 @@ class VerificationJobs:
                 watch=running.note,
                 limits=self._limits,
                 index_key=self._index_key,
+                rows=await asyncio.to_thread(self._rows),
             )
             if result.verdict is Verdict.REFUTED:
                 await self._on_faults(target.org_id, result)
@@ -217,29 +211,27 @@ class VerificationJobs:
             await asyncio.shield(self._store_end(running, result, STOPPED, attempts=1))
             raise
         except DatabaseUnavailable as error:
-            _log.error("verification %s of org %s: %s", running.job_id, target.org, error)
+            _log.error("verification %s of org %s: %s", running.id, target.org, error)
             await self._store_end(running, result, UNREADABLE)
         except QuireError as error:
-            _log.error("verification %s of org %s: %s", running.job_id, target.org, error)
+            _log.error("verification %s of org %s: %s", running.id, target.org, error)
             await self._store_end(running, result, str(error))
         except Exception:  # noqa: BLE001 - the next job must run after any error of this one
-            _log.exception("verification %s failed with an internal error", running.job_id)
+            _log.exception("verification %s failed with an internal error", running.id)
             await self._store_end(running, result, "an internal error, which the server's log has")
         else:
             await self._store_end(running, result, None)
 
     async def _store_end(
         self,
-        running: _Running,
+        running: OwnJob,
         result: Result | None,
         error: str | None,
         *,
         attempts: int = FINISH_ATTEMPTS,
     ) -> None:
-        """Store the end of a job: done with a result, even if an error followed it, else failed."""
-        state = "done" if result else "failed"
-        text = msgspec.json.encode(result).decode() if result else None
-        advance = running.advance(result)
+        """Set and store the end of a job: done with a result, else failed with an error."""
+        running.end(result, error)
         trouble = Lasting(
             "a verification's result can't be stored",
             "a verification's result is stored",
@@ -248,20 +240,26 @@ class VerificationJobs:
         )
         for _ in range(attempts):
             try:
-                await self._table.finish(
-                    running.job_id, state, advance, text, None if result else error
-                )
+                await self._store(running)
             except DatabaseUnavailable as unavailable:
                 trouble.failed(
                     plain(_log.warning),
                     str(unavailable),
                     early=plain(_log.info),
-                    job=running.job_id,
+                    job=running.id,
                 )
                 await asyncio.sleep(HEARTBEAT_S)
             else:
                 trouble.fine()
                 return
+
+    async def _store(self, own: OwnJob) -> None:
+        """Store a job's state over whatever its row says, and report a row that others changed."""
+        async with self._storing:  # a heartbeat must not store an older state over an end
+            altered = await self._table.was_altered(own.id)
+            await self._table.store(own.row(), self._owner)
+        if altered:
+            self._report(own.target.org_id, own.id)
 
     async def _beat(self) -> None:
         trouble = Lasting(
@@ -274,7 +272,7 @@ class VerificationJobs:
             try:
                 await self._table.beat(self._owner)
                 if (running := self._running) is not None:
-                    await self._table.advance(running.job_id, running.advance(None))
+                    await self._store(running)
             except DatabaseUnavailable as error:
                 trouble.failed(plain(_log.warning), str(error), early=plain(_log.info))
             else:
@@ -286,36 +284,3 @@ def _full(_everyone: bool) -> QueueFull:
         f"{MAX_PER_ORG} verifications of this org are unfinished; wait for one",
         retry_after=RETRY_AFTER_S,
     )
-
-
-class _Running:
-    """The progress of the running job."""
-
-    def __init__(self, job_id: str) -> None:
-        self.job_id = job_id
-        self._since = time.monotonic()
-        self._progress = Progress(0, 0, 0, [])
-
-    def note(self, progress: Progress) -> None:
-        """Keep the newest progress."""
-        self._progress = progress
-
-    def advance(self, result: Result | None) -> JobAdvance:
-        """The progress to store; ``result`` is None until the job has one."""
-        processed, total, fault_count, faults = self._progress
-        if result is not None:
-            processed, total = max(processed, result.total_entries), result.total_entries
-            fault_count, faults = result.fault_count, result.errors
-        rate = processed / max(time.monotonic() - self._since, 1e-6)
-        named = msgspec.json.encode(faults[:MAX_FAULTS_SO_FAR]).decode()
-        return JobAdvance(processed, total, rate, fault_count, named)
-
-
-def _job(row: JobRow) -> Job:
-    fields: dict[str, Any] = row._asdict()
-    if fields.pop("abandoned"):
-        fields.update(state="failed", error=STOPPED)
-    fields["faults"] = msgspec.json.decode(row.faults, type=list[TrailFault])
-    if row.result is not None:
-        fields["result"] = msgspec.json.decode(row.result, type=Result)
-    return Job(**fields)

@@ -23,7 +23,8 @@ from ledger.core.verification.work.extent import (
     require_coverage,
 )
 from ledger.core.verification.work.faults import Result, VerificationFailed, spell_range
-from ledger.core.verification.work.index_check import check_index
+from ledger.core.verification.work.index_check import IndexCheck, check_index
+from ledger.core.verification.work.row_check import RowCheck, RowTrust, check_rows
 from ledger.core.verification.work.segments import Plan, Segment, SegmentResult
 from ledger.core.verification.work.tally import Tally, check_head
 from ledger.core.verification.work.trust import TrailTrust
@@ -59,6 +60,7 @@ async def verify_trail(  # noqa: PLR0913 - each is a thing to verify with, most 
     watch: Watcher | None = None,
     limits: SigningLimits | None = None,
     index_key: bytes | None = None,
+    rows: RowTrust | None = None,
 ) -> Result:
     """Verify a trail as it is at this moment; appends may continue meanwhile.
 
@@ -68,7 +70,8 @@ async def verify_trail(  # noqa: PLR0913 - each is a thing to verify with, most 
     required. ``archive`` is the archive of entries that were dropped from the
     database: they are read from it and checked like the others. ``processes`` defaults to the
     number of cores. ``watch`` is called in this event loop as entries are read. ``index_key`` is the key
-    of the search index, which is compared with the entries of a whole trail. Cancelling the task
+    of the search index, which is compared with the entries of a whole trail; ``rows`` has the keys
+    of the rows that decide, which are judged with a whole trail. Cancelling the task
     ends the processes. Raises RangeRefused for a range beyond the trail, and
     VerificationFailed or DatabaseUnavailable if the verification can't be completed,
     which says nothing about the trail.
@@ -89,10 +92,7 @@ async def verify_trail(  # noqa: PLR0913 - each is a thing to verify with, most 
         )
         live_from = archive.live_from if archive else 0
         run = _Run(snapshot, target, extent, live_from, processes or os.cpu_count() or 1, watch)
-        if index_key is None or not extent.whole:
-            await run.work(setup)
-        else:
-            await run.work_beside(setup, index_key)
+        await run.work_beside(setup, index_key, rows if extent.whole else None)
         if limits is None and trust is not None:
             limits = SigningLimits()
         return await run.conclude(limits)
@@ -159,24 +159,26 @@ class _Run:
         self._added = 0
         self._processed = 0
 
-    async def work_beside(self, setup: VerificationSetup, index_key: bytes) -> None:
-        """Check all segments and the search index."""
-        checking = asyncio.create_task(
-            check_index(
-                setup.database_url,
-                setup.snapshot,
-                setup.org_id,
-                index_key,
-                live_from=self._live_from,
-                extent=self._extent,
-            )
-        )
+    async def work_beside(
+        self, setup: VerificationSetup, index_key: bytes | None, rows: RowTrust | None
+    ) -> None:
+        """Check all segments and, where there are keys, the search index and the rows that decide."""
+        where = setup.database_url, setup.snapshot, setup.org_id
+        beside: list[asyncio.Task[IndexCheck] | asyncio.Task[RowCheck]] = []
+        if index_key is not None and self._extent.whole:
+            live_from, extent = self._live_from, self._extent
+            index = check_index(*where, index_key, live_from=live_from, extent=extent)
+            beside.append(asyncio.create_task(index))
+        if rows is not None:
+            beside.append(asyncio.create_task(check_rows(*where, setup.org, rows)))
         try:
             await self.work(setup)
-            (await checking).add_to(self._tally)
+            for checking in beside:
+                (await checking).add_to(self._tally)
         finally:
-            checking.cancel()
-            await asyncio.gather(checking, return_exceptions=True)
+            for checking in beside:
+                checking.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
     def _beyond(self, first: int) -> tuple[int, None] | None:
         """The range in which no entry should exist, or None if the range ends before."""
@@ -260,6 +262,8 @@ class _Run:
         tally = self._tally
         newest_seq = self._extent.newest.seq if self._extent.newest else -1
         tally.close(at_tail=newest_seq <= tally.last)
+        tally.sealed = tally.sealed or await self._snapshot.seals(self._target.org_id)
+        tally.close_seals()
         for seq in await self._planted():
             reason = "the database has a row although this entry was archived and dropped"
             tally.add_fault(TrailFault(seq, "inserted", reason))

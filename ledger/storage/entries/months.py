@@ -11,6 +11,7 @@ import msgspec
 
 from ledger.entry import HASH_BYTES
 from ledger.errors import RetentionRefused
+from ledger.rows import DecidingTable, Value
 from ledger.storage.database import RETENTION_ROLE, Connection, Database, connect, explained
 
 MAX_MONTHS: Final = 12_000
@@ -18,6 +19,13 @@ MAX_ORGS: Final = 200_000
 """Limit of the orgs with entries in a month that can be dropped."""
 DROP_TIMEOUT_S: Final = 3_600.0
 _REFUSED: Final = "QR001"
+
+DEPARTED: Final = DecidingTable(
+    "departed",
+    ("org_id", "first_seq"),
+    ("last_seq", "first_at", "last_at", "last_hash", "month", "target", "record_seq"),
+    times=("first_at", "last_at"),
+)
 
 CREATE: Final = "SELECT quire_create_entries_partition($1)"
 CREATE_ANY: Final = "SELECT quire_add_entries_month($1)"
@@ -34,8 +42,10 @@ WHERE i.inhparent = 'entries'::regclass AND c.relname ~ '^entries_\\d{{4}}_\\d{{
 ORDER BY month LIMIT {MAX_MONTHS}"""
 # The times restrict the search to one partition.
 RANGES: Final = f"""
-SELECT r.org_id, o.slug, r.first_seq, r.last_seq, e.last_hash, h.seq IS NOT DISTINCT FROM r.last_seq
-FROM (SELECT org_id, min(first_seq) AS first_seq, max(last_seq) AS last_seq FROM entries
+SELECT r.org_id, o.slug, r.first_seq, r.last_seq, e.last_hash, h.seq IS NOT DISTINCT FROM r.last_seq,
+       r.first_at, r.last_at
+FROM (SELECT org_id, min(first_seq) AS first_seq, max(last_seq) AS last_seq,
+             min(anchored_at) AS first_at, max(anchored_at) AS last_at FROM entries
       WHERE anchored_at >= $1 AND anchored_at < $2 GROUP BY org_id) AS r
 LEFT JOIN orgs o ON o.id = r.org_id
 LEFT JOIN heads h ON h.org_id = r.org_id
@@ -64,6 +74,8 @@ class DroppedRange(NamedTuple):
     last_seq: int
     last_hash: bytes
     is_head: bool
+    first_at: datetime
+    last_at: datetime
 
 
 async def create(connection: Connection, moment: datetime) -> None:
@@ -103,12 +115,18 @@ async def ranges(database: Database, month: date) -> list[DroppedRange]:
 
 
 async def drop(
-    retention_url: str, month: date, target: str, record_seq: int, held: Sequence[DroppedRange]
+    retention_url: str,
+    month: date,
+    target: str,
+    record_seq: int,
+    held: Sequence[DroppedRange],
+    row_key: bytes,
 ) -> int | None:
     """Drop a month in one transaction, as the login of retention; return the number of its entries.
 
     None if the month had been dropped before. ``record_seq`` is the entry of the system trail
-    that records the drop, ``held`` what was read back from the archive. Raises RetentionRefused if
+    that records the drop, ``held`` what was read back from the archive;
+    ``row_key`` authenticates the rows that say what was dropped. Raises RetentionRefused if
     a condition does not hold, DatabaseUnavailable while readers hold a lock on the table.
     """
     # A crash here leaves either the whole month, or its rows in `departed`: one transaction.
@@ -121,7 +139,7 @@ async def drop(
                     _start(month),
                     target,
                     record_seq,
-                    _document(held),
+                    _document(held, month, target, record_seq, row_key),
                     timeout=DROP_TIMEOUT_S,
                 )
             except asyncpg.PostgresError as error:
@@ -135,7 +153,9 @@ async def drop(
     return dropped
 
 
-def _document(held: Sequence[DroppedRange]) -> str:
+def _document(
+    held: Sequence[DroppedRange], month: date, target: str, record_seq: int, row_key: bytes
+) -> str:
     """Return the ranges as the function of the database takes them."""
     ranges = [
         {
@@ -143,10 +163,17 @@ def _document(held: Sequence[DroppedRange]) -> str:
             "first_seq": one.first_seq,
             "last_seq": one.last_seq,
             "last_hash": one.last_hash.hex(),
+            "mac": DEPARTED.mac(row_key, *_departed(one, month, target, record_seq)).hex(),
         }
         for one in held
     ]
     return msgspec.json.encode(ranges).decode()
+
+
+def _departed(one: DroppedRange, month: date, target: str, record_seq: int) -> tuple[Value, ...]:
+    """Return the covered values of the row of a dropped range."""
+    place = one.org_id, one.first_seq, one.last_seq, one.first_at, one.last_at
+    return (*place, one.last_hash, month.replace(day=1), target, record_seq)
 
 
 def _start(month: date) -> datetime:

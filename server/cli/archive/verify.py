@@ -21,7 +21,8 @@ from ledger.errors import KeyHistoryError
 from ledger.keys import SigningKeyring
 from ledger.log_keys import KeyPins, parse_trust
 from ledger.policy import Policy
-from ledger.storage import archive_accounts, orgs
+from ledger.sealing import row_key
+from ledger.storage import orgs
 from ledger.storage.database import Database
 from ledger.verdict import NOT_CHECKED, Check, Verdict, combine
 from server.cli.base import output, verdicts
@@ -30,7 +31,7 @@ from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count
 from server.embedded import SERVER_ROLE, EmbeddedPostgres
 from server.keys.attestors import timestamp_trust, witness_policy
-from server.keys.first_start import load_secrets
+from server.keys.first_start import load_secrets, present_master_key
 from server.keys.log_trust import own_pins
 from server.keys.own_keys import require_own_keys_in
 from server.refusal import StartupRefused
@@ -130,7 +131,7 @@ async def _require_archive(target: Target, org: str, live: LiveTrail | None) -> 
     """Raise CommandFailure if the archive is empty and the database records no archiving to it."""
     async for _ in ArchiveReader(target, org).objects():
         return
-    if live is None or not await archive_accounts.archived(live.database, target.url, live.org_id):
+    if live is None or not await live.accounts(target.url).upto(live.org_id):
         raise CommandFailure(
             f"Nothing of {org} is archived in {target.url}: check the org's slug and the archive's "
             "URL, or archive it with quire archive run."
@@ -166,9 +167,11 @@ async def _live(settings: Settings, org: str, offline: bool) -> AsyncIterator[Li
     try:
         await require_own_keys_in(database, settings)
         record = await orgs.org_by_slug(database, org)
+        master_key = present_master_key(settings)
+        key = None if master_key is None else row_key(master_key)
         if record is None:
             output.print_message(f"The database has no org {org}: only its archive is verified.")
-        yield None if record is None else LiveTrail(database, record.id)
+        yield None if record is None else LiveTrail(database, record.id, key)
     finally:
         await database.close()
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct
 
 from ledger.chain import FAULT_KIND, NO_FAULT_OR_ONE, TrailFault
-from ledger.core.verification.jobs import Job, State
+from ledger.core.verification.own_jobs import Job, State
 from ledger.core.verification.single import RecordChecks
 from ledger.core.verification.work.faults import CHECKS_OF_KIND, Result
 from ledger.entry import rfc3339

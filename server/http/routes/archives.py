@@ -74,8 +74,7 @@ async def _status(
 ) -> ArchiveBody:
     services = services_of(request)
     tree = await trees.tree(services.database, org.id)
-    archived = await archive_accounts.archived(services.database, url, org.id)
-    objects, size = await archive_accounts.totals(services.database, url, org.id)
+    archived = await services.archived(url).upto(org.id)
     problem = await archive_accounts.problem(services.database, url, org.id)
     may_see_reason = principal.may(May.PLATFORM)  # it names folders and buckets
     return ArchiveBody(
@@ -84,8 +83,8 @@ async def _status(
         legal_hold=services.settings.archive_legal_hold,
         size=archived.size if archived else 0,
         signed=tree.size if tree else 0,
-        objects=objects,
-        bytes=size,
+        objects=archived.objects if archived else 0,
+        bytes=archived.bytes if archived else 0,
         archived_at=rfc3339(archived.archived_at) if archived else None,
         problem=ArchiveProblemBody(rfc3339(problem[1]), problem[0] if may_see_reason else None)
         if problem

@@ -204,7 +204,12 @@ async def _signed(services: Services, org: OrgFacts, seq: int, anchored: bool) -
         while True:
             try:
                 found = await covering(
-                    services.database, org, seq, anchored=anchored, policy=policy
+                    services.database,
+                    org,
+                    seq,
+                    anchored=anchored,
+                    policy=policy,
+                    published=services.published_keys,
                 )
             except NotYetSigned:
                 if time.monotonic() + POLL_INTERVAL_S > deadline:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Annotated, Final
 
 from litestar import Response, Router, get
@@ -11,8 +10,8 @@ from litestar.params import PathParameter, QueryParameter
 
 from ledger.core.proving import cosigned
 from ledger.entry import rfc3339
-from ledger.log_keys import LogKeyHistory
-from ledger.storage import history, log_keys, trees
+from ledger.storage import history as signed
+from ledger.storage import trees
 from ledger.storage.history import ListedCheckpoint
 from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint
 from server.access.directory import NotFound
@@ -72,7 +71,7 @@ async def list_checkpoints(
 ) -> CheckpointPageBody:
     """List all checkpoints of an org's trail, newest first."""
     tenant, _ = org_of(request, org)
-    found = await history.listed(services_of(request).database, tenant.id, cursor, limit)
+    found = await signed.listed(services_of(request).database, tenant.id, cursor, limit)
     shown = [checkpoint_body(StoredCheckpoint(*row[:4]), row.anchor_index) for row in found]
     return CheckpointPageBody(shown, _page(found, limit))
 
@@ -82,7 +81,7 @@ async def get_checkpoint(request: HttpRequest, org: OrgSlug, size: TreeSize) -> 
     """Get the checkpoint of one size."""
     tenant, _ = org_of(request, org)
     tree_size = size_of(size)
-    found = await history.listed(services_of(request).database, tenant.id, tree_size + 1, 1)
+    found = await signed.listed(services_of(request).database, tenant.id, tree_size + 1, 1)
     if not found or found[0].size != tree_size:
         raise NotFound(f"no checkpoint of size {tree_size} was signed")
     return checkpoint_body(StoredCheckpoint(*found[0][:4]), found[0].anchor_index)
@@ -93,7 +92,7 @@ async def list_anchors(
     request: HttpRequest, cursor: Before = MAX_SIZE + 1, limit: Limit = 100
 ) -> AnchorPage:
     """List all anchors, newest first."""
-    found = await history.listed(services_of(request).database, ANCHOR_LOG, cursor, limit)
+    found = await signed.listed(services_of(request).database, ANCHOR_LOG, cursor, limit)
     shown = [signed_head(StoredCheckpoint(*one[:4]), one.note) for one in found]
     return AnchorPage(shown, _page(found, limit))
 
@@ -123,16 +122,10 @@ async def get_anchor(request: HttpRequest, size: TreeSize) -> AnchorDetail:
 )
 async def get_log_keys(request: HttpRequest) -> Response[bytes]:
     """Get the signed history of the keys that sign checkpoints and anchors."""
-    statements = await log_keys.statements(services_of(request).database)
-    if not statements:
+    history = await services_of(request).published_keys.history()
+    if history is None:
         raise NotFound("this server has not signed a log yet")
-    return Response(_key_document(tuple(statements)), media_type=JSON)
-
-
-@lru_cache(maxsize=1)
-def _key_document(statements: tuple[bytes, ...]) -> bytes:
-    """Return the verified history; cached, as only a rotation changes it. Raises KeyHistoryError."""
-    return LogKeyHistory.of(statements).document()
+    return Response(history.document(), media_type=JSON)
 
 
 router = Router(

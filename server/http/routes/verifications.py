@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from ledger.chain import StoredEntry
 from ledger.core.org import OrgFacts
-from ledger.core.verification.jobs import Job
+from ledger.core.verification.own_jobs import Job
 from ledger.core.verification.rows.own_hash import with_own_hash
 from ledger.core.verification.run import TrailRange
 from ledger.core.verification.single import (

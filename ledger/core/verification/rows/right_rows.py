@@ -167,6 +167,29 @@ class RunSpan(NamedTuple):
         )
 
 
+class Seals:
+    """Which entries are sealed: all of an org's are, or none is."""
+
+    def __init__(self) -> None:
+        self.sealed = False
+        self.unsealed_seq: int | None = None
+
+    def add(self, leaves: Sequence[Leaf], plain: int) -> None:
+        """Add leaves, of which so many are not sealed."""
+        self.sealed = self.sealed or plain < len(leaves)
+        if plain and self.unsealed_seq is None:
+            self.unsealed_seq = next(leaf.seq for leaf in leaves if leaf.payload.seal is None)
+
+    def add_stored(self, seq: int, stored: bytes) -> None:
+        """Add one stored leaf, valid or not."""
+        try:
+            leaf = decode_leaf(stored)
+        except MalformedLeaf:
+            return
+        if leaf.seq == seq:
+            self.add([leaf], int(leaf.payload.seal is None))
+
+
 class RightRows:
     """Finds out whether entries of one org's trail are right."""
 
@@ -175,6 +198,7 @@ class RightRows:
         self._signers = {key.key_id: key.sign for key in keyring.keys()}
         self._tags = _Tags()
         self._times = _Times()
+        self.seals = Seals()
 
     def digests(self, span: RunSpan, link: str | None) -> list[bytes] | None:
         """Return the leaf hashes of these entries if all are right, else None.
@@ -202,6 +226,7 @@ class RightRows:
         digests = [sha256(b"\0" + leaf).digest() for leaf in stored]
         seq = span.first_seq
         tags: list[bytes] = []
+        plain = 0
         for leaf, digest, signature, content, time in zip(
             leaves, digests, span.signatures, span.payloads, span.times, strict=True
         ):
@@ -217,6 +242,7 @@ class RightRows:
             ):
                 return None
             tags += (tag_of[leaf.actor], tag_of[leaf.subject])
+            plain += payload.seal is None
             link = digest.hex()
             seq += 1
         if b"\\" in lines or b"\x7f" in lines or b"\xc2" in lines:
@@ -227,4 +253,6 @@ class RightRows:
             and all(digests[at] == stored_hash for at, stored_hash in span.hashes)
             and max(map(len, stored)) <= MAX_LEAF_BYTES
         )
+        if right:
+            self.seals.add(leaves, plain)
         return digests if right else None

@@ -89,6 +89,8 @@ class SegmentScan:
             kinds=sorted(order.faults.kinds),
             end_hashes=list(candidates(order.link)) if ended else [],
             end_time=time_of(order.last_leaf) if ended else None,
+            sealed=self._right.seals.sealed,
+            unsealed_seq=self._right.seals.unsealed_seq,
         )
 
     def _report_beyond(self) -> None:
@@ -173,7 +175,7 @@ class SegmentScan:
                 self._order.lose(seq, seq)
             else:
                 run = runs[n]
-                self._order.take(self._checks.raw(run, seq - run.block.first_seq))
+                self._take(run, seq - run.block.first_seq)
 
     def _scan_runs(self, places: Sequence[tuple[CopiedBlock, int, int]]) -> None:
         """Check blocks that do not overlap, small ones together."""
@@ -230,13 +232,19 @@ class SegmentScan:
                     end += 1
                 self._lose(run, position, end)
             elif payloads[position] is None or (run.faults and end == len(leaves)):
-                self._order.take(self._checks.raw(run, position))
+                self._take(run, position)
             else:
                 last = len(leaves) - 1 if run.faults else run.stop
                 while end < min(run.stop, last) and leaves[end] and payloads[end] is not None:
                     end += 1
                 self._scan_readable(run, position, end)
             position = end
+
+    def _take(self, run: Run, position: int) -> None:
+        """Check one entry by itself."""
+        raw = self._checks.raw(run, position)
+        self._right.seals.add_stored(raw.entry.seq, raw.entry.leaf)
+        self._order.take(raw)
 
     def _lose(self, run: Run, start: int, stop: int) -> None:
         first, last_hash = run.block.first_seq, run.block.last_hash
@@ -251,7 +259,7 @@ class SegmentScan:
         if first + start > order.expected:
             order.pass_gap(first + start)
         while start < stop and isinstance(order.link, tuple):  # the link may be any of several
-            order.take(self._checks.raw(run, start))
+            self._take(run, start)
             start += 1
         if start == stop:
             return
@@ -262,7 +270,7 @@ class SegmentScan:
             assert leaf is not None, "it is readable"
             order.accept(digests, leaf)
         elif stop - start == 1:
-            order.take(self._checks.raw(run, start))
+            self._take(run, start)
         else:
             middle = (start + stop) // 2
             self._scan_readable(run, start, middle)

@@ -32,6 +32,7 @@ CHECKS: Final = (
     "external_time",
     "witnesses",
     "search_index",
+    "rows",
 )
 CHECKS_OF_ENTRIES: Final = CHECKS[:5]
 ALWAYS_REQUIRED: Final = CHECKS[:6]
@@ -90,6 +91,9 @@ CHECKS_OF_KIND: Final[dict[str, tuple[str, ...]]] = {
     "cosignature_invalid": ("witnesses",),
     "index_missing": ("search_index",),
     "index_wrong": ("search_index",),
+    "row_not_authentic": ("rows",),
+    "row_missing": ("rows",),
+    "unsealed": ("payloads",),
 }
 
 
@@ -126,9 +130,11 @@ TRAIL_KINDS: Final = LogKinds(
 )
 INDEX_KINDS: Final = ("index_missing", "index_wrong")
 """The kinds of faults of the search index, which say nothing about the entries."""
+ROW_KINDS: Final = ("row_not_authentic", "row_missing")
+"""The kinds of faults of rows that decide, which say nothing about the entries."""
 ANCHOR_KINDS: Final = LogKinds(*(f"anchor_{name}" for name in LogKinds._fields))
 NO_ENTRY: Final = -1
-"""The seq of a fault that concerns no entry: of the anchor log, the index, or the whole trail."""
+"""The seq of a fault that concerns no entry: of the anchor log, the index, rows that decide, or the whole trail."""
 
 LEAVES_UNCHECKED: Final[dict[str, tuple[str, ...]]] = {
     "leaf_malformed": ("signatures", "links", "payloads", "columns"),
@@ -188,6 +194,8 @@ class Checks(msgspec.Struct, frozen=True):
     """Whether each cosignature verifies, and the quorum of the policy cosigned."""
     search_index: Check = NOT_CHECKED
     """Whether the search index says what the entries say."""
+    rows: Check = NOT_CHECKED
+    """Whether each row by which the server decides was written by it."""
 
 
 class Result(msgspec.Struct, frozen=True):

@@ -126,7 +126,8 @@ class SegmentResult(msgspec.Struct, tag="result"):
     gap. Gaps inside are faults, of ``missing`` entries in all. ``faults`` are the
     first 1,000 by seq of ``fault_count``, ``kinds`` all kinds that occurred.
     ``end_hashes`` are the hashes that the next entry may name as ``previous_hash`` (empty:
-    unknown), ``end_time`` is the last leaf's ``anchored_at``.
+    unknown), ``end_time`` is the last leaf's ``anchored_at``. ``sealed``: an entry has a sealed
+    payload; ``unsealed_seq`` is the first one without.
     """
 
     rows: int
@@ -140,6 +141,8 @@ class SegmentResult(msgspec.Struct, tag="result"):
     end_hashes: list[bytes] = []
     end_time: str | None = None
     tree: TreePart | None = None
+    sealed: bool = False
+    unsealed_seq: int | None = None
 
 
 MAX_SEGMENT_ENTRIES: Final = 192 * TILE_WIDTH

@@ -57,6 +57,9 @@ class Tally:
         self._failed = 0
         self._kinds: set[str] = set()
         self._gap_from: int | None = None
+        self.sealed = False
+        """An entry is sealed, or the org says that it seals."""
+        self._unsealed_seq: int | None = None
 
     def add(self, segment: Segment, result: SegmentResult) -> None:
         """Add the next segment's result."""
@@ -72,6 +75,9 @@ class Tally:
             self._name(fault)
         self.fault_count += result.fault_count
         self._kinds.update(result.kinds)
+        self.sealed = self.sealed or result.sealed
+        if self._unsealed_seq is None:
+            self._unsealed_seq = result.unsealed_seq
         if result.trailing_gap:
             self._open_gap(segment.last + 1 - result.trailing_gap)
         if segment.last == self.last:
@@ -93,6 +99,14 @@ class Tally:
     def count_failed(self, entries: int) -> None:
         """Count this many more entries as failed, which had no fault so far."""
         self._failed += entries
+
+    def close_seals(self) -> None:
+        """Add a fault for the first entry that is not sealed in a trail that is."""
+        if self.sealed and self._unsealed_seq is not None:
+            reason = (
+                "the entry is not sealed, and the trail's entries are: it is the first such one"
+            )
+            self.add_fault(TrailFault(self._unsealed_seq, "unsealed", reason))
 
     def close(self, *, at_tail: bool) -> None:
         """Close the last gap after all segments; ``at_tail``: the trail has no entry after the range."""
