@@ -216,6 +216,48 @@ def test_a_person_whose_row_is_removed_is_not_called_erased(server: Server) -> N
     reported(server, org)
 
 
+def verified(server: Server, org: str, key: str) -> dict[str, Any]:
+    path = f"/v1/orgs/{org}/verifications?wait=60"
+    answer: dict[str, Any] = server.request("POST", path, {}, key=key).json()
+    assert answer["state"] == "done", answer
+    found: dict[str, Any] = answer["result"]
+    return found
+
+
+def test_a_full_verification_names_rows_that_are_older_or_removed(server: Server) -> None:
+    org, key = server.create_org("plain")
+    assert append(server, org, key, {"event_type": "one"}).status == 201
+    assert verified(server, org, key)["checks"]["rows"] is True
+    revoked, removed = (server.create_key(org, "viewer") for _ in range(2))
+    owner(server, f"CREATE TABLE kept_row AS SELECT * FROM api_keys WHERE id = '{key_id(revoked)}'")
+    path = f"/v1/orgs/{org}/keys/{key_id(revoked)}"
+    assert server.request("DELETE", path, key=key).status == 204
+    assert verified(server, org, key)["checks"]["rows"] is True
+    owner(
+        server,
+        f"DELETE FROM api_keys WHERE id IN ('{key_id(revoked)}', '{key_id(removed)}')",
+        "INSERT INTO api_keys SELECT * FROM kept_row RETURNING 1",
+    )
+    found = verified(server, org, key)
+    assert (found["verdict"], found["checks"]["rows"]) == ("refuted", False)
+    named = {fault["kind"]: fault["reason"] for fault in found["errors"]}
+    assert named.keys() == {"row_not_authentic", "row_missing"}
+    assert key_id(revoked) in named["row_not_authentic"]
+    assert key_id(removed) in named["row_missing"]
+    assert append(server, org, key, {"event_type": "two"}).status == 201, "it is not frozen"
+
+
+def test_a_full_verification_names_a_freeze_that_was_taken_out(server: Server) -> None:
+    org, key = server.create_org("plain")
+    assert append(server, org, key, {"event_type": "one"}).status == 201
+    freeze = f"(SELECT id FROM orgs WHERE slug = '{org}')"
+    planted = "frozen_at = now(), frozen_reason = 'planted'"
+    owner(server, f"UPDATE heads SET {planted} WHERE org_id = {freeze} RETURNING 1")
+    found = verified(server, org, key)
+    assert found["checks"]["rows"] is False
+    assert [fault["reason"].split()[3] for fault in found["errors"]] == ["heads"]
+
+
 def test_a_start_without_the_trail_that_records_the_rows_is_refused(
     postgres_cluster: Cluster, session_dir: Path
 ) -> None:
