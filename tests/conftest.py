@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.rings import shares_of_module
+
 pytest_plugins = sorted(
     f"tests.plugins.{module.stem}"
     for module in (Path(__file__).parent / "plugins").glob("*.py")
@@ -36,6 +38,18 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Send the tests that share a fixture of their module to one worker process.
+
+    Each worker process would set up a server, a database or a signed trail for its part of them.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None and shares_of_module(item):
+            module = item.nodeid.partition("::")[0].removeprefix("tests/").removesuffix(".py")
+            item.add_marker(pytest.mark.xdist_group(module))
 
 
 @pytest.hookimpl(wrapper=True)

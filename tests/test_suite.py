@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.rings import shares_of_module
+
 TESTS = Path(__file__).parent
 README = (TESTS / "README.md").read_text()
 MODULES = sorted(str(path.relative_to(TESTS)) for path in TESTS.rglob("*.py"))
@@ -82,9 +84,7 @@ def test_a_shared_fixture_is_defined_once() -> None:
 
 
 def test_case_files_are_read_by_one_reader_in_modules_named_cases() -> None:
-    readers = {
-        module for module in MODULES if "tests.support.cases" in _imports(_tree(module))
-    }
+    readers = {module for module in MODULES if "tests.support.cases" in _imports(_tree(module))}
     named = {module for module in MODULES if re.search(r"(^|/)test_\w+_cases\.py$", module)}
     assert readers == named
     for module in MODULES:
@@ -102,6 +102,18 @@ def test_the_map_names_every_folder_and_every_module_of_support() -> None:
     rows = re.findall(r"^\| `([\w./]+)` \| (.+) \|$", README, re.MULTILINE)
     assert {name for name, _ in rows} == {f"{folder}/" for folder in folders} | modules
     assert all(what.strip() for _, what in rows)
+
+
+def test_tests_that_share_a_fixture_of_their_module_share_a_worker_process(
+    request: pytest.FixtureRequest,
+) -> None:
+    """Else pytest-xdist sets up the module's server or database in every worker process."""
+    apart = {
+        item.nodeid
+        for item in request.session.items
+        if shares_of_module(item) and item.get_closest_marker("xdist_group") is None
+    }
+    assert apart == set()
 
 
 SHORTEST_S = 30.0
