@@ -5,20 +5,26 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from tests.support.rings import shares_of_module
+
 TESTS = Path(__file__).parent
 README = (TESTS / "README.md").read_text()
-MODULES = {
-    str(path.relative_to(TESTS)): ast.parse(path.read_bytes())
-    for path in sorted(TESTS.rglob("*.py"))
-}
+MODULES = sorted(str(path.relative_to(TESTS)) for path in TESTS.rglob("*.py"))
 SAYS_NOTHING = {
     *("one", "two", "common", "window", "start", "trail", "module_database"),
     *("empty", "other", "cut", "whole", "large", "place", "made", "soon", "bare"),
 }
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    """Parse a module: by the tests that look at it, not in every process that collects them."""
+    return ast.parse((TESTS / module).read_bytes())
 
 
 def _imports(tree: ast.Module) -> set[str]:
@@ -45,7 +51,7 @@ def _fixtures(tree: ast.Module) -> list[str]:
 def test_no_module_imports_from_a_test_module(module: str) -> None:
     taken = {
         name
-        for name in _imports(MODULES[module])
+        for name in _imports(_tree(module))
         if name.startswith("tests.")
         and any(re.match(r"test_|conftest$", part) for part in name.split("."))
         and _is_a_module(name)
@@ -60,8 +66,8 @@ def _is_a_module(name: str) -> bool:
 def test_fixtures_have_telling_names() -> None:
     vague = {
         (module, name)
-        for module, tree in MODULES.items()
-        for name in _fixtures(tree)
+        for module in MODULES
+        for name in _fixtures(_tree(module))
         if name in SAYS_NOTHING
     }
     assert not vague
@@ -70,17 +76,15 @@ def test_fixtures_have_telling_names() -> None:
 def test_a_shared_fixture_is_defined_once() -> None:
     shared = Counter(
         name
-        for module, tree in MODULES.items()
+        for module in MODULES
         if module.startswith("plugins/") or module.endswith("conftest.py")
-        for name in _fixtures(tree)
+        for name in _fixtures(_tree(module))
     )
     assert {name for name, count in shared.items() if count > 1} == set()
 
 
 def test_case_files_are_read_by_one_reader_in_modules_named_cases() -> None:
-    readers = {
-        module for module, tree in MODULES.items() if "tests.support.cases" in _imports(tree)
-    }
+    readers = {module for module in MODULES if "tests.support.cases" in _imports(_tree(module))}
     named = {module for module in MODULES if re.search(r"(^|/)test_\w+_cases\.py$", module)}
     assert readers == named
     for module in MODULES:
@@ -98,6 +102,18 @@ def test_the_map_names_every_folder_and_every_module_of_support() -> None:
     rows = re.findall(r"^\| `([\w./]+)` \| (.+) \|$", README, re.MULTILINE)
     assert {name for name, _ in rows} == {f"{folder}/" for folder in folders} | modules
     assert all(what.strip() for _, what in rows)
+
+
+def test_tests_that_share_a_fixture_of_their_module_share_a_worker_process(
+    request: pytest.FixtureRequest,
+) -> None:
+    """Else pytest-xdist sets up the module's server or database in every worker process."""
+    apart = {
+        item.nodeid
+        for item in request.session.items
+        if shares_of_module(item) and item.get_closest_marker("xdist_group") is None
+    }
+    assert apart == set()
 
 
 SHORTEST_S = 30.0
@@ -120,5 +136,5 @@ def _deadlines(tree: ast.Module) -> list[float]:
 @pytest.mark.parametrize("module", MODULES)
 def test_no_test_depends_on_seconds(module: str) -> None:
     """A deadline below a tenth of a second is one that the test wants to pass."""
-    found = [seconds for seconds in _deadlines(MODULES[module]) if 0.1 <= seconds < SHORTEST_S]
+    found = [seconds for seconds in _deadlines(_tree(module)) if 0.1 <= seconds < SHORTEST_S]
     assert not found, f"tests/{module}: use tests.support.waiting.PATIENCE_S instead of {found}"

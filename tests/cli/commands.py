@@ -1,4 +1,4 @@
-"""Running `quire` in this process or as a process of its own, and the tree of its commands."""
+"""Running `quire` in this process, as a fork or as a new process, and the tree of its commands."""
 
 import os
 import subprocess
@@ -11,6 +11,7 @@ import click
 from click.testing import CliRunner, Result
 
 from server.cli.main import main
+from tests.support.forked_quire import run_forked
 from tests.support.restored_logging import restored_logging
 
 QUIRE = (
@@ -73,3 +74,13 @@ def run(
         timeout=TIMEOUT_SECONDS,
         check=False,
     )
+
+
+def call(
+    *arguments: str,
+    settings: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `quire` as `run` does, in a fork of a process that has imported it."""
+    return run_forked(arguments, environment(settings), stdin, cwd)

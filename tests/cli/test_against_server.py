@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.cli.commands import run
+from tests.cli.commands import call, run
 from tests.cli.terminal import Session, on_terminal
 from tests.support.blocks import flip
 from tests.support.serving import SIGNING_KEY, Server
@@ -28,14 +28,14 @@ class Org:
         self.settings = {"QUIRE_URL": server.url, "QUIRE_API_KEY": server.platform_key}
 
     def quire(self, *arguments: str, stdin: bytes = b"", expect: int = 0) -> str:
-        done = run(*arguments, settings=self.settings, stdin=stdin)
+        done = call(*arguments, settings=self.settings, stdin=stdin)
         assert done.returncode == expect, done.stderr.decode()
         assert b"Traceback" not in done.stderr
         return done.stdout.decode()
 
     def said(self, *arguments: str, stdin: bytes = b"", expect: int = 0) -> str:
         """Run a command; returns its standard error."""
-        done = run(*arguments, settings=self.settings, stdin=stdin)
+        done = call(*arguments, settings=self.settings, stdin=stdin)
         assert done.returncode == expect, done.stderr.decode()
         return done.stderr.decode()
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.cli.commands import invoke, run
+from tests.cli.commands import call, invoke
 from tests.support.serving import Server
 from tests.support.signed_trees import SignedTrees
 
@@ -26,7 +26,7 @@ class Desk(NamedTuple):
 
     def create(self, *options: str, stdin: bytes = b"", expect: int = 0) -> Any:
         command = ("bundle", "create", self.org, *options)
-        done = run(*command, settings=self.settings, stdin=stdin, cwd=self.place)
+        done = call(*command, settings=self.settings, stdin=stdin, cwd=self.place)
         assert done.returncode == expect, done.stderr.decode()
         assert b"Traceback" not in done.stderr
         return done

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import Leaf, leaves, run
+from tests.cli.commands import Leaf, call, leaves, run
 from tests.support.serving import Server
 from tests.support.signed_trees import SignedTrees
 
@@ -22,7 +22,7 @@ class Own:
         self.settings = {"QUIRE_URL": server.url, "QUIRE_API_KEY": self.key}
 
     def quire(self, *arguments: str, stdin: bytes = b"", cwd: Path | None = None) -> str:
-        done = run(*arguments, settings=self.settings, stdin=stdin, cwd=cwd)
+        done = call(*arguments, settings=self.settings, stdin=stdin, cwd=cwd)
         assert done.returncode == 0, done.stderr
         return done.stdout.decode()
 
@@ -113,16 +113,16 @@ def test_the_platform_key_belongs_to_no_org(
     shared_server: Server, arguments: tuple[str, ...]
 ) -> None:
     settings = {"QUIRE_URL": shared_server.url, "QUIRE_API_KEY": shared_server.platform_key}
-    done = run(*arguments, settings=settings, stdin=b"{}\n")
+    done = call(*arguments, settings=settings, stdin=b"{}\n")
     assert done.returncode == 2
     assert b"belongs to no org" in done.stderr
     assert b"name the org" in done.stderr
 
 
 def test_too_many_arguments(own: Own) -> None:
-    done = run("verify", own.org, own.org, settings=own.settings)
+    done = call("verify", own.org, own.org, settings=own.settings)
     assert (done.returncode, b"extra argument" in done.stderr) == (2, True)
-    missing = run("entries", "show", settings=own.settings)
+    missing = call("entries", "show", settings=own.settings)
     assert (missing.returncode, b"RECORD_ID" in missing.stderr) == (2, True)
 
 
@@ -163,7 +163,7 @@ def test_times_are_those_of_the_api(read_only: Own, time: str) -> None:
 def test_times_that_the_api_refuses_are_refused(read_only: Own, time: str) -> None:
     own = read_only
     for command in (("entries", "list"), ("bundle", "create")):
-        done = run(*command, "--since", time, settings=own.settings)
+        done = call(*command, "--since", time, settings=own.settings)
         assert (done.returncode, b"2026-01-31T12:00:00Z" in done.stderr) == (2, True)
 
 

@@ -12,7 +12,7 @@ from server.access.platform_keys import KeyFile
 from server.process.banner import banner
 from server.process.serve import prepare
 from server.refusal import StartupRefused
-from tests.cli.commands import run
+from tests.cli.commands import call, run
 from tests.support.clusters import blocking
 from tests.support.serving import MASTER_KEY, SIGNING_KEY, Server
 
@@ -48,29 +48,29 @@ def test_a_lost_key_is_replaced(server: Server) -> None:
     assert new not in (done.stdout + done.stderr).decode()
     assert opens(server, new)
     assert not opens(server, server.platform_key)
-    again = run("keys", "platform", "rotate", "--keep", "--json", settings=settings_of(server))
+    again = call("keys", "platform", "rotate", "--keep", "--json", settings=settings_of(server))
     assert json.loads(again.stdout)["revoked"] == []
     assert opens(server, new)
     assert opens(server, path_of(server).read_text().strip())
-    listed = run("keys", "platform", "list", "--json", settings=settings_of(server))
+    listed = call("keys", "platform", "list", "--json", settings=settings_of(server))
     keys = [json.loads(line) for line in listed.stdout.splitlines()]
     assert [key["revoked_at"] is None for key in keys] == [False, True, True]
-    assert len(run("keys", "platform", "list", settings=settings_of(server)).stdout.split()) > 12
+    assert len(call("keys", "platform", "list", settings=settings_of(server)).stdout.split()) > 12
 
 
 def test_a_leaked_key_can_be_revoked_but_not_the_last_key(server: Server) -> None:
     settings = settings_of(server)
-    run("keys", "platform", "rotate", "--keep", settings=settings)
-    listed = run("keys", "platform", "list", "--json", settings=settings).stdout.splitlines()
+    call("keys", "platform", "rotate", "--keep", settings=settings)
+    listed = call("keys", "platform", "list", "--json", settings=settings).stdout.splitlines()
     first, second = (json.loads(line)["id"] for line in listed)
-    assert run("keys", "platform", "revoke", first, settings=settings).returncode == 0
+    assert call("keys", "platform", "revoke", first, settings=settings).returncode == 0
     assert not opens(server, server.platform_key)
     for key_id, reason in (
         (second, b"is the last"),
         (first, b"No valid platform key"),
         ("x", b"No valid pl"),
     ):
-        done = run("keys", "platform", "revoke", key_id, settings=settings)
+        done = call("keys", "platform", "revoke", key_id, settings=settings)
         assert done.returncode == 2
         assert reason in done.stderr
 
@@ -80,7 +80,7 @@ def test_another_master_key_changes_nothing(server: Server, command: str) -> Non
     before = path_of(server).read_bytes()
     arguments = ("x",) if command == "revoke" else ()
     settings = settings_of(server, QUIRE_MASTER_KEY="22" * 32)
-    done = run("keys", "platform", command, *arguments, settings=settings)
+    done = call("keys", "platform", command, *arguments, settings=settings)
     assert done.returncode == 2
     assert b"is not the one of this database" in done.stderr
     assert path_of(server).read_bytes() == before
@@ -116,7 +116,7 @@ def test_the_start_reports_whether_the_key_file_is_valid(server: Server) -> None
         path.chmod(0o600)
         assert state(server) is worth
         assert path.read_bytes() == content
-    assert run("keys", "platform", "rotate", settings=settings_of(server)).returncode == 0
+    assert call("keys", "platform", "rotate", settings=settings_of(server)).returncode == 0
     assert state(server) is KeyFile.VALID
     path.write_bytes(own)
     assert state(server) is KeyFile.FOREIGN, "it was revoked"
@@ -138,7 +138,7 @@ def test_a_key_that_was_used_before_is_not_taken_for_a_new_one(server: Server) -
 def test_the_signing_key_is_needed_as_the_change_is_an_entry(server: Server) -> None:
     settings = settings_of(server)
     del settings["QUIRE_AUDIT_SECRET_KEY"]
-    refused = run("keys", "platform", "rotate", settings=settings)
+    refused = call("keys", "platform", "rotate", settings=settings)
     assert refused.returncode == 2
     assert b"signing key is missing" in refused.stderr
     assert opens(server, server.platform_key)

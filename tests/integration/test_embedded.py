@@ -18,6 +18,7 @@ from server.embedded import SUPERUSER, EmbeddedPostgres, EmbeddedPostgresError
 from server.embedded.config import SOCKET_PATH_BYTES_MAX
 from server.settings.data_dir import DataDirBusy, DataDirLock
 from tests.support.clusters import blocking
+from tests.support.rings import slow
 from tests.support.waiting import PATIENCE_S
 
 START_AND_STAY = """
@@ -335,7 +336,7 @@ class TestAsRoot:
         assert execute(moved, "SELECT a FROM kept") == 42
         moved.stop()
 
-    @pytest.mark.parametrize("umask", [0o000, 0o027, 0o077], ids="{:03o}".format)
+    @pytest.mark.parametrize("umask", [0o000, slow(0o027), 0o077], ids="{:03o}".format)
     def test_created_directories_can_be_entered_under_any_umask(
         self, data_dir: Path, closed_home: Path, system_state: Path, umask: int
     ) -> None:

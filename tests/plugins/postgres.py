@@ -80,11 +80,20 @@ def empty_database(postgres_cluster: Cluster) -> Iterator[Database]:
     postgres_cluster.drop(database)
 
 
-@pytest.fixture
-def own_cluster(data_dir: Path) -> Iterator[OwnCluster]:
-    """A private PostgreSQL, to be killed, with the migrated database `quire`, on TCP and a socket."""
-    cluster = OwnCluster(data_dir)
+@pytest.fixture(scope="session")
+def template_cluster(session_dir: Path) -> Path:
+    """The files of a stopped PostgreSQL with the migrated database `quire`: initdb is dear."""
+    cluster = OwnCluster(session_dir / "template")
     cluster.start()
     cluster.provide()
+    cluster.stop()
+    return cluster.postgres.data
+
+
+@pytest.fixture
+def own_cluster(template_cluster: Path, data_dir: Path) -> Iterator[OwnCluster]:
+    """A private PostgreSQL, to be killed, with the migrated database `quire`, on TCP and a socket."""
+    cluster = OwnCluster(data_dir, template_cluster)
+    cluster.start()
     yield cluster
     cluster.stop()

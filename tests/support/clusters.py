@@ -106,11 +106,20 @@ class Cluster:
 class OwnCluster:
     """A private cluster that a test may kill, on 127.0.0.1:`port` and on its socket."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, template: Path | None = None) -> None:
+        """Make its files: by initdb, or as a copy of the files of another cluster that was stopped."""
         self.postgres = EmbeddedPostgres(data_dir)
-        self.postgres.initialise()
+        if template is None:
+            self.postgres.initialise()
+        else:
+            self._copy(template)
         self.port = _free_port()
         self._listen()
+
+    def _copy(self, template: Path) -> None:
+        _, account = self.postgres._claim()
+        copied = account.run("cp", "-a", template, self.postgres.data)
+        assert copied.returncode == 0, copied.stderr
 
     def start(self) -> None:
         """Start it, or start it again after `kill`; returns when it accepts connections."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from litestar import Litestar
@@ -16,7 +17,17 @@ from tests.support.serving import server_settings
 
 
 def an_application(features: Sequence[Feature] = FEATURES) -> Litestar:
-    """The application, not started: it has its routes and opens no resource."""
+    """Return the application, not started: it has its routes and opens no resource."""
+    return _built_in() if features is FEATURES else _built(features)
+
+
+@cache
+def _built_in() -> Litestar:
+    """Build the server's own application once: several modules make their cases of its routes."""
+    return _built(FEATURES)
+
+
+def _built(features: Sequence[Feature]) -> Litestar:
     settings = server_settings(Path("unused"), features)
     return application(settings, "postgresql://unused/unused", features)
 

@@ -22,6 +22,7 @@ import pytest
 from tests.support.clusters import Database, OwnCluster, blocking
 from tests.support.load import Load
 from tests.support.quire_process import QuireProcess, eager_process
+from tests.support.rings import slow
 from tests.support.signing import fetch
 from tests.support.waiting import until
 
@@ -157,7 +158,7 @@ def test_workers_that_start_while_the_database_is_away_wait(
     assert server.terminate() == 0
 
 
-@pytest.mark.parametrize("seconds", [0.7, 1.5, 2.5, 3.5, 4.5])
+@pytest.mark.parametrize("seconds", [0.7, slow(1.5), 2.5, slow(3.5), slow(4.5)])
 def test_a_server_whose_workers_start_meanwhile_ends(
     own_cluster: OwnCluster, data_dir: Path, seconds: float
 ) -> None:

@@ -1,5 +1,6 @@
 """Fixtures: a module's database for tampering, with a plain and a signed trail."""
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from ledger.core.verification.rows.borders import BlockBorders
 from tests.support.clusters import Database
-from tests.verification.database import Superuser
+from tests.verification.database import TREES, Superuser
 from tests.verification.signed import SignedTree
 
 
@@ -28,9 +29,20 @@ async def superuser(database_of_module: Database) -> AsyncIterator[Superuser]:
     await superuser.close()
 
 
+@pytest.fixture(scope="module")
+def kept_memory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of the signer's memory of the module's trail, from its first signature on."""
+    return tmp_path_factory.mktemp("signer") / "signed.sqlite"
+
+
 @pytest.fixture
-async def signed(superuser: Superuser, tmp_path: Path) -> SignedTree:
-    """The module's trail, signed and anchored again."""
+async def signed(superuser: Superuser, tmp_path: Path, kept_memory: Path) -> SignedTree:
+    """The module's trail, signed and anchored; the first test's signatures are put back."""
     signed = SignedTree(superuser, tmp_path / "signed.sqlite")
-    await signed.sign()
+    if await superuser.put_back(*TREES):
+        shutil.copy(kept_memory, signed.memory)
+    else:
+        await signed.sign()
+        await superuser.keep(*TREES)
+        shutil.copy(signed.memory, kept_memory)
     return signed

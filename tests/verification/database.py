@@ -19,7 +19,8 @@ ROWS, HEAD = trail(COUNT, EMPTY_HEAD)
 """Two processes verify it in segments that begin at 0, 1024, 2048 and 3072."""
 PLACES = (0, 500, 1_023, 1_024, 2_049, COUNT - 1)
 TREES = (
-    "trees, tile_parts, checkpoints, anchor_leaves, anchor_tokens, anchor_cosignatures, log_keys"
+    *("trees", "tile_parts", "checkpoints", "anchor_leaves", "anchor_tokens"),
+    *("anchor_cosignatures", "log_keys"),
 )
 
 
@@ -36,16 +37,38 @@ class Superuser:
         await connection.execute("SET session_replication_role = replica")
         return cls(connection, database)
 
+    async def keep(self, *tables: str) -> None:
+        """Keep copies of the tables as they are."""
+        for table in tables:
+            kept = f"kept_{table}"
+            await self.connection.execute(f"CREATE TABLE {kept} (LIKE {table} INCLUDING STORAGE)")
+            await self.connection.execute(f"INSERT INTO {kept} SELECT * FROM {table}")
+
+    async def put_back(self, *tables: str) -> bool:
+        """Fill the empty tables from their copies; return whether there are any."""
+        kept = await self.connection.fetchval("SELECT to_regclass($1)", f"kept_{tables[0]}")
+        if kept is None:
+            return False
+        for table in tables:
+            await self.connection.execute(f"INSERT INTO {table} SELECT * FROM kept_{table}")
+        return True
+
     async def replace_rows(
         self, rows: Sequence[StoredEntry] = ROWS, head: ChainHead | None = HEAD
     ) -> None:
         """Replace the org's trail by these rows and this head."""
-        await self.connection.execute(f"TRUNCATE {blocks.TABLE}, heads, {TREES}")
+        await self.connection.execute(f"TRUNCATE {blocks.TABLE}, heads, {', '.join(TREES)}")
         await self.connection.execute(
             "INSERT INTO orgs (id, slug, name, privacy, wrapped_key, mac) "
             f"VALUES ({ORG_ID}, '{ORG}', 'Acme', 'plain', '', '') ON CONFLICT DO NOTHING"
         )
-        await self.put_rows(rows, head)
+        if rows is not ROWS or head is not HEAD:
+            await self.put_rows(rows, head)
+            return
+        await blocks.create_partitions(self.connection, rows)
+        if not await self.put_back(blocks.TABLE, "heads"):
+            await self.put_rows(rows, head)
+            await self.keep(blocks.TABLE, "heads")
 
     async def put_rows(self, rows: Sequence[StoredEntry], head: ChainHead | None) -> None:
         """Write rows and a head into an empty trail."""
@@ -71,10 +94,11 @@ class Superuser:
         await self.connection.execute(statement)
 
     async def verify(self, ring: SigningKeyring = RING, **how: Any) -> Result:
-        """Verify as the server role, with two processes."""
+        """Verify as the server role, by default with two processes."""
+        how.setdefault("processes", 2)
         seqs = {name: how.pop(name, None) for name in ("from_seq", "to_seq")}
         return await verify_trail(
-            self.database.server_url, TrailRange(ORG_ID, ORG, **seqs), ring, processes=2, **how
+            self.database.server_url, TrailRange(ORG_ID, ORG, **seqs), ring, **how
         )
 
     async def close(self) -> None:
