@@ -103,8 +103,14 @@ async def retention_task(
         await require_own_keys_in(database, settings, secrets)
         clock, keyring = ServerClock(settings), LiveKeyring.of(settings, secrets.keyring)
         limits = SequencerLimits(committers=1)
+        heads = open_heads(settings, secrets.master_key, has_orgs=await any_org(database))
         sequencer = Sequencer(
-            database, keyring, row_key(secrets.master_key), limits=limits, clock=clock.wall
+            database,
+            keyring,
+            row_key(secrets.master_key),
+            limits=limits,
+            clock=clock.wall,
+            memory=heads,
         )
         sequencer.start()
         try:
@@ -113,6 +119,7 @@ async def retention_task(
             yield RetentionTask(settings, database, retention_url, keyring, directory, guard, clock)
         finally:
             await sequencer.close(settings.shutdown_seconds)
+            heads.close()
     finally:
         await database.close()
 

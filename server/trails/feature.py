@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from ledger.core.sequencer import HEADS_FILE
 from server.feature import Command, DataFile, Feature
 from server.trails.entry_kinds import ENTRY_KINDS
 
@@ -53,12 +54,18 @@ FEATURE: Final = Feature(
         "server.trails.tasks:follow_notifications",
         "server.trails.tasks:watch_signed_trees",
         "server.trails.tasks:watch_lateness",
+        "server.trails.tasks:sync_heads",
     ),
     entry_kinds=ENTRY_KINDS,
     data_files=(
         DataFile(
             "clock.json",
             "The last known time, so that a start with a wrong clock is noticed. It may be deleted.",
+        ),
+        DataFile(
+            HEADS_FILE,
+            "The newest head of each org that this machine acknowledged, kept outside the database: "
+            "128 bytes an org.",
         ),
         DataFile("archive/", "The archive, unless `QUIRE_ARCHIVE_URL` names another place."),
     ),

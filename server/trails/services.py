@@ -18,7 +18,13 @@ from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.qwed_rows import QwedRowFinder
 from ledger.core.reading.trail import TrailReader
 from ledger.core.sealing.sealer import Sealer
-from ledger.core.sequencer import BatchReport, Sequencer, SequencerLimits
+from ledger.core.sequencer import (
+    AcknowledgedHeads,
+    BatchReport,
+    HeadMemoryUnavailable,
+    Sequencer,
+    SequencerLimits,
+)
 from ledger.core.verification.jobs import VerificationJobs
 from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.extent import SigningLimits
@@ -27,12 +33,14 @@ from ledger.keys import SigningKeyring
 from ledger.sealing import index_key, row_key
 from ledger.storage import migrate, partitions
 from ledger.storage.database import Database
+from ledger.storage.orgs import any_org
 from ledger.storage.verifications import VerificationTable
 from server import metrics
 from server.access.auth import Authenticator
 from server.access.directory import Directory
 from server.feature import load
 from server.keys.first_start import ServerSecrets
+from server.keys.head_memory import open_heads
 from server.keys.log_trust import TrustSource
 from server.keys.own_keys import require_own_keys_in
 from server.settings import Settings
@@ -70,11 +78,13 @@ class Services:
         database: Database,
         keyring: Callable[[bool], SigningKeyring],
         clock: ServerClock,
+        heads: AcknowledgedHeads,
     ) -> None:
         self.settings = settings
         self.clock = clock
         self.database = database
         self.keyring = keyring
+        self.heads = heads
         self.sealer = Sealer(database, secrets.master_key)
         self.sequencer = Sequencer(
             database,
@@ -82,6 +92,7 @@ class Services:
             row_key(secrets.master_key),
             limits=SequencerLimits(org_events=settings.queue_events),
             clock=clock.wall,
+            memory=heads,
             observe=self._observe,
             on_mishap=metrics.count_mishap,
         )
@@ -110,6 +121,7 @@ class Services:
             if settings.archive_target is None
             else ArchiveAt(settings.archive_target, target_settings(settings)),
             limits=self.limits,
+            acknowledged=heads.get,
             index_key=index_key(secrets.master_key),
         )
         self.growth = TreeGrowthWaiters(database)
@@ -148,7 +160,9 @@ class Services:
                 ClockUnsteady
             ):  # the upkeep task does it when the clock is right
                 await partitions.prepare(database, clock.moment())
-            services = cls(settings, secrets, database, keyring, clock)
+            has_orgs = await any_org(database)
+            heads = open_heads(settings, secrets.master_key, has_orgs=has_orgs)
+            services = cls(settings, secrets, database, keyring, clock, heads)
             await services.sequencer.connect()
         except BaseException:
             await database.close()
@@ -192,6 +206,9 @@ class Services:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.clock.close(self.database)
         await self.trail.close()
+        with contextlib.suppress(HeadMemoryUnavailable):  # the kernel writes it later
+            await asyncio.to_thread(self.heads.sync)
+        self.heads.close()
         await self.database.close()
 
     def _observe(self, report: BatchReport) -> None:

@@ -16,7 +16,14 @@ import asyncpg
 from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, check_entry
 from ledger.core.org import OrgFacts
 from ledger.core.sealing.sealer import new_org_key
-from ledger.core.sequencer import Appended, AppendRequest, BatchReport, Sequencer, SequencerLimits
+from ledger.core.sequencer import (
+    AcknowledgedHeads,
+    Appended,
+    AppendRequest,
+    BatchReport,
+    Sequencer,
+    SequencerLimits,
+)
 from ledger.entry import from_datetime
 from ledger.keys import SigningKeyring
 from ledger.sealing import row_key
@@ -26,6 +33,8 @@ from tests.support import blocks, clusters
 from tests.support.trails import RING, draft
 
 MASTER_KEY = bytes(range(32))
+IDENTITY = bytes(range(32, 64))
+"""The identity of a database, by which a file of acknowledged heads knows it."""
 PATIENCE_S = 60.0
 _ids = count(1)
 
@@ -66,6 +75,7 @@ async def process(
     limits: SequencerLimits | None = None,
     clock: Callable[[], int] = system_clock_us,
     keyring: SigningKeyring = RING,
+    memory: AcknowledgedHeads | None = None,
     observe: Callable[[BatchReport], None] | None = None,
     on_mishap: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Process]:
@@ -78,6 +88,7 @@ async def process(
         row_key(MASTER_KEY),
         limits=limits,
         clock=clock,
+        memory=memory,
         observe=observe or reports.append,
         on_mishap=on_mishap,
     )

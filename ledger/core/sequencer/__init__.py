@@ -4,7 +4,14 @@
 orgs, ``head_check`` refuses to extend a damaged trail, ``sequencer`` ties them together.
 """
 
+from ledger.core.sequencer.acknowledged import (
+    HEADS_FILE,
+    AcknowledgedHeads,
+    ForeignHeads,
+    HeadMemoryUnavailable,
+)
 from ledger.core.sequencer.request import (
+    AcceptedLoss,
     Appended,
     AppendRequest,
     Effect,
@@ -16,11 +23,16 @@ from ledger.core.sequencer.sequencer import COMMITTERS, BatchReport, Sequencer, 
 
 __all__ = [
     "COMMITTERS",
+    "HEADS_FILE",
+    "AcceptedLoss",
+    "AcknowledgedHeads",
     "AppendRequest",
     "Appended",
     "BatchReport",
     "Effect",
     "EntryPlace",
+    "ForeignHeads",
+    "HeadMemoryUnavailable",
     "KeyDigest",
     "Sequencer",
     "SequencerLimits",

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from ledger.core.sequencer.acknowledged import AcknowledgedHeads
 from ledger.core.sequencer.batch import Batch, BatchOutcome, LaneBatch
 from ledger.core.sequencer.committer import Committer
 from ledger.core.sequencer.lane import Lane, SeenHeads
@@ -62,7 +63,8 @@ class Sequencer:
 
     ``keyring(refresh)`` returns the signing keys, read again when ``refresh`` is
     True; ``row_key`` authenticates the rows of idempotency keys. ``clock`` raises ClockUnsteady while its time can't be trusted: nothing is
-    written then. ``observe`` is called after each commit, ``on_mishap`` for each exception that
+    written then. ``memory`` is the file of the heads that the processes of this machine
+    acknowledged; without it, this process remembers its own. ``observe`` is called after each commit, ``on_mishap`` for each exception that
     would have ended a committer. Call start, then append as often as needed, then close.
     """
 
@@ -74,6 +76,7 @@ class Sequencer:
         *,
         limits: SequencerLimits | None = None,
         clock: Callable[[], int] = system_clock_us,
+        memory: AcknowledgedHeads | None = None,
         observe: Callable[[BatchReport], None] | None = None,
         on_mishap: OnMishap | None = None,
     ) -> None:
@@ -84,7 +87,7 @@ class Sequencer:
         self._limits = limits or SequencerLimits()
         self._observe = observe
         self._mishaps = StepGuard(on_mishap)
-        self._heads = SeenHeads()
+        self._heads = SeenHeads(memory)
         self._lanes: dict[int, Lane] = {}
         self._ready: dict[int, Lane] = {}
         self._wake = asyncio.Event()
@@ -216,7 +219,14 @@ class Sequencer:
     def _settle(self, outcome: BatchOutcome, turns: list[LaneBatch]) -> None:
         """Answer the callers of a committed batch; an error in one answer stops no other."""
         try:
-            outcome.settle(self._heads)
+            # A crash before this line leaves the entries durable, and no caller was answered.
+            self._heads.settle(outcome.seen)
+        except Exception as error:  # noqa: BLE001 - what is not remembered is not acknowledged
+            self._mishaps.report("remember", error)
+            _refuse_unanswered(turns)
+            return
+        try:
+            outcome.settle()
         except Exception as error:  # noqa: BLE001 - committed: no caller may be left waiting
             self._mishaps.report("settle", error)
             for request, appended in outcome.answers:

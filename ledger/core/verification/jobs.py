@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from ledger.chain import TrailFault
+from ledger.chain import ChainHead, TrailFault
 from ledger.core.lasting import GRACE_S, Lasting, plain
 from ledger.core.shares import OrgShares
 from ledger.core.verification.run import Progress, verify_trail
@@ -88,6 +88,7 @@ class VerificationJobs:
         archive: ArchiveAt | None = None,
         processes: int | None = None,
         limits: SigningLimits | None = None,
+        acknowledged: Callable[[int], ChainHead | None] = lambda _: None,
         index_key: bytes | None = None,
     ) -> None:
         self._table = table
@@ -98,6 +99,7 @@ class VerificationJobs:
         self._archive = archive
         self._processes = processes
         self._limits = limits
+        self._acknowledged = acknowledged
         self._index_key = index_key
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._waiting: asyncio.Queue[tuple[str, TrailRange]] = asyncio.Queue()
@@ -209,6 +211,7 @@ class VerificationJobs:
                 processes=self._processes,
                 watch=running.note,
                 limits=self._limits,
+                acknowledged=self._acknowledged(target.org_id),
                 index_key=self._index_key,
             )
             if result.verdict is Verdict.REFUTED:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ledger.chain import TrailFault
+from ledger.chain import ChainHead, TrailFault
 from ledger.core.verification.trees.range_run import RangeRun
 from ledger.core.verification.trees.signed_run import SignedRun
 from ledger.core.verification.work.crew import ArchiveAt, CrewMember, VerificationSetup, crew_of
@@ -58,6 +58,7 @@ async def verify_trail(  # noqa: PLR0913 - each is a thing to verify with, most 
     processes: int | None = None,
     watch: Watcher | None = None,
     limits: SigningLimits | None = None,
+    acknowledged: ChainHead | None = None,
     index_key: bytes | None = None,
 ) -> Result:
     """Verify a trail as it is at this moment; appends may continue meanwhile.
@@ -65,7 +66,8 @@ async def verify_trail(  # noqa: PLR0913 - each is a thing to verify with, most 
     ``trust`` has the keys and heads of the signed logs, from outside the database; without
     it trees, checkpoints and anchors are not checked. ``limits`` say how long entries may
     wait for them before the verdict is incomplete; without trust and limits they are not
-    required. ``archive`` is the archive of entries that were dropped from the
+    required. ``acknowledged`` is the newest
+    head that this machine acknowledged before now, with which a whole trail is compared. ``archive`` is the archive of entries that were dropped from the
     database: they are read from it and checked like the others. ``processes`` defaults to the
     number of cores. ``watch`` is called in this event loop as entries are read. ``index_key`` is the key
     of the search index, which is compared with the entries of a whole trail. Cancelling the task
@@ -93,6 +95,8 @@ async def verify_trail(  # noqa: PLR0913 - each is a thing to verify with, most 
             await run.work(setup)
         else:
             await run.work_beside(setup, index_key)
+        if extent.whole and acknowledged is not None:
+            await run.compare(acknowledged)
         if limits is None and trust is not None:
             limits = SigningLimits()
         return await run.conclude(limits)
@@ -254,6 +258,23 @@ class _Run:
             tally = self._tally
             total = self.plan.last - self.plan.first + 1
             self._watch(Progress(self._processed, total, tally.fault_count, tally.faults))
+
+    async def compare(self, acknowledged: ChainHead) -> None:
+        """Compare the trail with the newest head that was acknowledged before the snapshot."""
+        head, seq = self._extent.head, acknowledged.seq
+        end = -1 if head is None else head.seq
+        if end < seq:
+            reason = f"the trail ends at seq {end}, but entries up to {seq} were acknowledged"
+            self._tally.add_fault(TrailFault(end + 1, "below_acknowledged", reason))
+        elif seq >= self._live_from and acknowledged.entry_hash not in await self._hashes(seq):
+            reason = "it is not the entry that was acknowledged at this seq"
+            self._tally.add_fault(TrailFault(seq, "acknowledged_differs", reason))
+
+    async def _hashes(self, seq: int) -> list[bytes]:
+        """The hashes at a seq; that of the head row too, which names a damaged or missing entry."""
+        head = self._extent.head
+        own = [head.entry_hash] if head is not None and head.seq == seq else []
+        return [*own, *await self._snapshot.hashes_at(self._target.org_id, seq)]
 
     async def conclude(self, limits: SigningLimits | None) -> Result:
         """Returns the verdict, after the checks of the head row and of the signed logs."""
