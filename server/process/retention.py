@@ -23,8 +23,10 @@ from ledger.sealing import row_key
 from ledger.storage import migrate
 from ledger.storage.database import Database
 from ledger.storage.dropped_months import APPLICATION
+from ledger.storage.orgs import any_org
 from server.access.directory import Directory
 from server.keys.first_start import load_secrets
+from server.keys.head_memory import open_heads
 from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import require_own_keys_in
 from server.process.child import kept_running, run_child

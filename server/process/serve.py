@@ -30,8 +30,8 @@ from ledger.storage import partitions
 from ledger.storage.clock import now_us
 from ledger.storage.database import Database
 from ledger.storage.dropped_months import set_keep_months
-from ledger.storage.orgs import any_org
 from ledger.storage.lock_waits import log_lock_waits
+from ledger.storage.orgs import any_org
 from server.access.beginnings import DEMO_KEY, PLATFORM_KEY, begin
 from server.access.platform_keys import KeyFile
 from server.http.protocol.listening import listen

@@ -5,12 +5,18 @@ from typing import Final
 from server.feature import EntryKind
 
 THAWED: Final = "quire.org_thawed"
+LOSS_ACCEPTED: Final = "quire.loss_accepted"
 ERASED: Final = "quire.subject_erased"
 DISCLOSED: Final = "quire.bundle_disclosed"
 ADDED: Final = "quire.added"
 
 ENTRY_KINDS: Final = (
     EntryKind(THAWED, "A frozen org accepts entries again: who thawed it, and why."),
+    EntryKind(
+        LOSS_ACCEPTED,
+        "Acknowledged entries were lost, and an operator let the trail go on without them: which, "
+        "and why.",
+    ),
     EntryKind(ERASED, "A person was erased: the key of the subject was destroyed."),
     EntryKind(DISCLOSED, "A bundle opened payloads, actors or subjects: who, and which entries."),
     EntryKind(ADDED, "Raw bytes that a load test added to the log."),

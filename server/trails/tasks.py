@@ -32,7 +32,9 @@ async def watch_signed_trees(services: Services) -> None:
 
 async def sync_heads(services: Services) -> None:
     """Write the acknowledged heads to the disk now and then, for the case of a power cut."""
-    trouble = Lasting("acknowledged heads are not on the disk", "acknowledged heads are on the disk")
+    trouble = Lasting(
+        "acknowledged heads are not on the disk", "acknowledged heads are on the disk"
+    )
     while True:
         await asyncio.sleep(SYNC_S)
         try:

@@ -259,4 +259,3 @@ class AcknowledgedHeads:
             "backup. Without one, verify all trails, then move the file away: a new one begins with "
             "the heads of the database"
         )
-

@@ -33,7 +33,6 @@ from ledger.entry import to_datetime
 from ledger.errors import OrgFrozen
 from ledger.keys import SigningKeyring
 from ledger.storage import idempotency
-from ledger.storage.entries.heads import LockedHead
 from ledger.storage.idempotency import KeyUse
 from ledger.storage.trail import AppendTransaction, HeadMove
 
@@ -103,9 +102,7 @@ class Batch:
             [turn.lane.org_id for turn in self.turns], self._heads.knows
         )
         # Read under the locks of the head rows: no head is acknowledged behind this check's back.
-        known = {
-            org_id: self._heads.get(org_id, row.thawed_us) for org_id, row in locked.items()
-        }
+        known = {org_id: self._heads.get(org_id, row.thawed_us) for org_id, row in locked.items()}
         beyond = await transaction.orgs_beyond(
             [
                 (org_id, row.head.seq)

@@ -109,8 +109,8 @@ class AppendRequest:
 
     ``erasures`` is the org's erasure count at which the drafts were sealed (None
     for plain orgs). ``idempotency`` applies to the request, ``unique`` to single events
-    by their index. A request with an ``effect`` or a ``thaw`` commits alone. A ``loss`` that an operator
-    accepted is a thaw that may go on before the newest acknowledged entry.
+    by their index. A request with an ``effect`` or a ``thaw`` commits alone. A ``thaw`` by an
+    AcceptedLoss may go on before the newest acknowledged entry.
     """
 
     __slots__ = (
@@ -137,8 +137,7 @@ class AppendRequest:
         idempotency: KeyDigest | None = None,
         unique: dict[int, KeyDigest] | None = None,
         effect: Effect | None = None,
-        thaw: bool = False,
-        loss: AcceptedLoss | None = None,
+        thaw: bool | AcceptedLoss = False,
     ) -> None:
         assert drafts, "a request holds at least one event"
         self.org_id = org_id
@@ -148,8 +147,8 @@ class AppendRequest:
         self.idempotency = idempotency
         self.unique = unique or {}
         self.effect = effect
-        self.thaw = thaw or loss is not None
-        self.loss = loss
+        self.thaw = thaw is not False
+        self.loss = thaw if isinstance(thaw, AcceptedLoss) else None
         self.size_bytes = sum(len(draft.payload) for draft in drafts) + (
             ROW_OVERHEAD_BYTES * len(drafts)
         )

@@ -29,6 +29,7 @@ from ledger.core.verification.work.tally import Tally, check_head
 from ledger.core.verification.work.trust import TrailTrust
 from ledger.keys import SigningKeyring
 from ledger.storage.copy_out import Snapshot, open_snapshot
+from ledger.storage.entries.blocks import DamagedTrail
 
 __all__ = ["Progress", "TrailRange", "Watcher", "verify_trail"]
 
@@ -266,15 +267,17 @@ class _Run:
         if end < seq:
             reason = f"the trail ends at seq {end}, but entries up to {seq} were acknowledged"
             self._tally.add_fault(TrailFault(end + 1, "below_acknowledged", reason))
-        elif seq >= self._live_from and acknowledged.entry_hash not in await self._hashes(seq):
+        elif seq >= self._live_from and await self._differs(acknowledged):
             reason = "it is not the entry that was acknowledged at this seq"
             self._tally.add_fault(TrailFault(seq, "acknowledged_differs", reason))
 
-    async def _hashes(self, seq: int) -> list[bytes]:
-        """The hashes at a seq; that of the head row too, which names a damaged or missing entry."""
-        head = self._extent.head
-        own = [head.entry_hash] if head is not None and head.seq == seq else []
-        return [*own, *await self._snapshot.hashes_at(self._target.org_id, seq)]
+    async def _differs(self, acknowledged: ChainHead) -> bool:
+        """Return whether another entry has the seq; one that is missing has a fault already."""
+        try:
+            found = await self._snapshot.hash_at(self._target.org_id, acknowledged)
+        except DamagedTrail:
+            return False
+        return found is not None and found != acknowledged.entry_hash
 
     async def conclude(self, limits: SigningLimits | None) -> Result:
         """Returns the verdict, after the checks of the head row and of the signed logs."""

@@ -1,4 +1,4 @@
-"""`quire orgs`."""
+"""The commands of `quire orgs` that go through the API."""
 
 import click
 
@@ -9,15 +9,7 @@ from server.cli.base.connection import Connection, client_command
 from server.cli.base.text import moment
 
 
-@click.group()
-def orgs() -> None:
-    """Create and manage orgs (with the platform key).
-
-    An org is a tenant; it has exactly one trail.
-    """
-
-
-@orgs.command()
+@click.command()
 @click.argument("slug")
 @click.option("--name", help="Display name; by default the slug.")
 @click.option(
@@ -38,7 +30,7 @@ def create(
     _show(org, as_json)
 
 
-@orgs.command("list")
+@click.command("list")
 @output.json_option
 @client_command
 def list_orgs(connection: Connection, as_json: bool) -> None:
@@ -63,7 +55,7 @@ def list_orgs(connection: Connection, as_json: bool) -> None:
     output.print_table(columns, rows)
 
 
-@orgs.command()
+@click.command()
 @org_argument
 @output.json_option
 @client_command
@@ -73,7 +65,7 @@ def show(connection: Connection, org: str, as_json: bool) -> None:
         _show(client.org(), as_json)
 
 
-@orgs.command()
+@click.command()
 @org_argument
 @click.argument("name")
 @output.json_option
@@ -84,7 +76,7 @@ def rename(connection: Connection, org: str, name: str, as_json: bool) -> None:
         _show(client.update_org(name=name), as_json)
 
 
-@orgs.command()
+@click.command()
 @org_argument
 @click.option("--reason", required=True, help="Why the org is thawed; recorded as an entry.")
 @output.json_option
