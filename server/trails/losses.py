@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ledger.chain import ChainHead, check_entry
+from ledger.chain import ChainHead
 from ledger.checkpoint import SignedTreeHead, TreeHead
 from ledger.core.checkpointing import SignerMemory
 from ledger.core.checkpointing.doubt import SigningDoubt
@@ -23,19 +23,16 @@ from ledger.core.org import OrgFacts
 from ledger.core.sealing.opener import opener
 from ledger.core.sealing.sealer import Drafted, Sealer
 from ledger.core.sequencer import AcceptedLoss, AcknowledgedHeads, AppendRequest, Sequencer
-from ledger.core.sequencer.head_check import beyond_acknowledged, head_for_thaw
-from ledger.entry import decode_leaf, from_datetime, to_datetime
+from ledger.core.sequencer.ending import intact_entry, trail_end
+from ledger.entry import decode_leaf, from_datetime
 from ledger.errors import QuireError
 from ledger.event import Event, EventFields
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeyHistory, open_org_checkpoint
 from ledger.storage import orgs
 from ledger.storage.database import Database
-from ledger.storage.entries.blocks import DamagedTrail
-from ledger.storage.entries.picked import single
 from ledger.storage.signing import SignerConnection
 from ledger.storage.signing_transaction import LockedTree
-from ledger.storage.trail import AppendTransaction
 from ledger.storage.trees import ANCHOR_LOG
 from server.trails.appending import append_sealed
 from server.trails.entry_kinds import LOSS_ACCEPTED
@@ -125,7 +122,7 @@ class Losses:
     async def find(self, org: OrgFacts) -> Loss | None:
         """Compare an org's trail and tree with this machine's memories; None without a loss."""
         acknowledged = self._heads.get(org.id)
-        found, behind = await self._end(org, acknowledged)
+        found, behind = await trail_end(self._database, org, acknowledged)
         tree, signed = await self._signer.tree(org.id), self._memory.get(org.id)
         if signed is not None and signed.size <= tree.size:
             signed = None
@@ -137,23 +134,10 @@ class Losses:
         ends = [found.seq + 1, *([acknowledged.seq] if acknowledged and behind else [])]
         ends += [size - 1 for size in (tree.size, signed.size if signed else 0) if size > length]
         first = min(found.seq + 1, acknowledged.seq if acknowledged and behind else found.seq + 1)
-        anchors = None if signed is None else await self._lost_anchors()
+        anchors = await self._lost_anchors()
         return Loss(
             acknowledged, found, after, (first, max(ends[1:], default=first)), signed, anchors
         )
-
-    async def _end(self, org: OrgFacts, acknowledged: ChainHead | None) -> tuple[ChainHead, bool]:
-        """Return the end of the trail, and whether it is not beyond the acknowledged head."""
-        async with self._database.connection() as connection:
-            transaction = AppendTransaction(connection)
-            await transaction.begin()
-            try:
-                row = (await transaction.lock_heads([org.id])).get(org.id)
-                found = await head_for_thaw(transaction, org.id, row)
-                _, reason = await beyond_acknowledged(transaction, org.id, found, acknowledged)
-            finally:
-                await transaction.rollback()
-        return found, reason is not None
 
     async def _signed_end(self, org: OrgFacts, tree: LockedTree) -> ChainHead:
         """Return the last leaf of the signed tree, proven by its tiles: the trail was cut before it.
@@ -180,16 +164,8 @@ class Losses:
 
     async def _said(self, org: OrgFacts, loss: Loss) -> bool:
         """Return whether the newest entry accepts this loss already."""
-        found, acknowledged = loss.found, loss.acknowledged
-        if found.seq < 0 or acknowledged is None:
-            return False
-        try:
-            entry = await single.at(
-                self._database, org.id, found.seq, to_datetime(found.anchored_us)
-            )
-        except DamagedTrail:
-            return False
-        if entry is None or check_entry(entry, org.slug, self._keyring, None):
+        entry = await intact_entry(self._database, org, loss.found, self._keyring)
+        if entry is None or loss.acknowledged is None:
             return False
         leaf = decode_leaf(entry.leaf)
         if leaf.event_type != LOSS_ACCEPTED:
@@ -199,7 +175,7 @@ class Losses:
             opening = await opener(self._database, self._sealer, org, ())
             payload = opening.payload(leaf.payload.seal, entry.payload, entry.seq)
         said = msgspec.json.decode(payload or b"{}")
-        return bool(said.get("acknowledged") == _place(acknowledged))
+        return bool(said.get("acknowledged") == _place(loss.acknowledged))
 
     async def _append(self, org: OrgFacts, loss: Loss, reason: str) -> None:
         act = {"event_type": LOSS_ACCEPTED, "actor": "operator", "action": "accept_loss"}

@@ -106,6 +106,7 @@ def assert_refused(attacked: Attacked) -> None:
         assert status == 423, problem
         assert "accept-loss" in json.dumps(problem)
         attacked.forge_thaw()
+    assert attacked.append()[0] == 423  # frozen again
     status, problem = attacked.request("POST", "/thaw", {"reason": "nothing happened"})
     assert status == 423, problem
     assert attacked.append()[0] == 423

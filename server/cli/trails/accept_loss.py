@@ -1,38 +1,17 @@
 """`quire orgs accept-loss`: goes on after acknowledged entries were lost, on the server's machine."""
 
-from __future__ import annotations
-
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import click
 
-from ledger.core.checkpointing import MEMORY_FILE, SignerMemory
-from ledger.core.org import OrgFacts
-from ledger.core.sealing.sealer import Sealer
-from ledger.core.sequencer import Sequencer, SequencerLimits
-from ledger.sealing import row_key
-from ledger.storage import migrate, orgs
-from ledger.storage.database import Database
-from ledger.storage.signing import SignerConnection
 from server.cli.base import output
 from server.cli.base.private_file import locked_directory
-from server.cli.base.root import CommandFailure
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count
-from server.keys.first_start import load_secrets, read_log_keys
-from server.keys.head_memory import open_heads
-from server.keys.keyring import LiveKeyring
-from server.keys.own_keys import require_own_keys_in
-from server.process.own_database import DatabaseUrls, own_database
-from server.process.required_logins import signer_login
-from server.settings import Settings
+from server.process.losses import accepted
+from server.process.own_database import own_database
 from server.settings.data_dir import make_data_dir
-from server.trails.clock import ServerClock
-from server.trails.losses import Loss, Losses
 
 
 @click.command("accept-loss")
@@ -63,59 +42,4 @@ def accept_loss(org: str, reason: str, data_dir: Path | None, as_json: bool) -> 
         output.print_message(
             f"{loss.signed.size} entries were signed. The signer goes on with the smaller tree: who "
             "keeps an older checkpoint sees that the two disagree, and the entry says why."
-        )
-
-
-async def accepted(settings: Settings, urls: DatabaseUrls, slug: str, reason: str) -> Loss:
-    """Accept the loss of an org's entries. Raises CommandFailure, QuireError."""
-    async with _losses(settings, urls) as (database, losses):
-        record = await orgs.org_by_slug(database, slug)
-        if record is None:
-            raise CommandFailure(f'There is no org "{slug}".')
-        facts = OrgFacts(
-            record.id, slug, record.privacy != "plain", record.wrapped_key, record.keys_lost_below
-        )
-        return await losses.accept(facts, reason)
-
-
-@asynccontextmanager
-async def _losses(settings: Settings, urls: DatabaseUrls) -> AsyncIterator[tuple[Database, Losses]]:
-    secrets, login = load_secrets(settings, database_is_new=False), signer_login(settings, urls)
-    log_keys = read_log_keys(settings)
-    if log_keys is None:
-        raise CommandFailure(f"The log keys are missing: {settings.log_keys_path} does not exist.")
-    if login is None:
-        raise CommandFailure(
-            "Checkpoints are signed by another server: run the command on its machine."
-        )
-    async with contextlib.AsyncExitStack() as stack:
-        database = await Database.open(urls.server, size=4)
-        stack.push_async_callback(database.close)
-        await migrate.require_current(database)
-        await require_own_keys_in(database, settings, secrets)
-        heads = stack.enter_context(
-            contextlib.closing(open_heads(settings, secrets.master_key, has_orgs=True))
-        )
-        memory = stack.enter_context(
-            contextlib.closing(SignerMemory(settings.data_dir / MEMORY_FILE))
-        )
-        memory.belong(log_keys.public().keys[0].digest)
-        signer = await stack.enter_async_context(SignerConnection.open(login))
-        keyring, clock = LiveKeyring.of(settings, secrets.keyring), ServerClock(settings)
-        sequencer = Sequencer(
-            database,
-            keyring,
-            row_key(secrets.master_key),
-            limits=SequencerLimits(committers=1),
-            clock=clock.wall,
-            memory=heads,
-        )
-        sequencer.start()
-        stack.push_async_callback(sequencer.close, settings.shutdown_seconds)
-        sealer = Sealer(database, secrets.master_key)
-        yield (
-            database,
-            Losses(
-                database, signer, sequencer, sealer, keyring(True), log_keys.public(), heads, memory
-            ),
         )
