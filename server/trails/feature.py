@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from ledger.core.sequencer import HEADS_FILE
 from server.feature import Command, DataFile, Feature
 from server.trails.entry_kinds import ENTRY_KINDS
 
@@ -63,7 +62,7 @@ FEATURE: Final = Feature(
             "The last known time, so that a start with a wrong clock is noticed. It may be deleted.",
         ),
         DataFile(
-            HEADS_FILE,
+            "acknowledged.heads",
             "The newest head of each org that this machine acknowledged, kept outside the database: "
             "128 bytes an org.",
         ),

@@ -15,14 +15,14 @@ from ledger.storage.entries.picked import single
 from ledger.storage.trail import AppendTransaction
 
 
-class TrailEnd(NamedTuple):
+class FoundEnd(NamedTuple):
     """The head that a thaw would extend; ``behind`` says why it would be refused, or is None."""
 
     found: ChainHead
     behind: str | None
 
 
-async def trail_end(database: Database, org: OrgFacts, acknowledged: ChainHead | None) -> TrailEnd:
+async def trail_end(database: Database, org: OrgFacts, acknowledged: ChainHead | None) -> FoundEnd:
     """Compare the end of a trail with the newest acknowledged head. Raises NotWritten."""
     async with database.connection() as connection:
         transaction = AppendTransaction(connection)
@@ -33,7 +33,7 @@ async def trail_end(database: Database, org: OrgFacts, acknowledged: ChainHead |
             _, behind = await beyond_acknowledged(transaction, org.id, found, acknowledged)
         finally:
             await transaction.rollback()
-    return TrailEnd(found, behind)
+    return FoundEnd(found, behind)
 
 
 async def intact_entry(

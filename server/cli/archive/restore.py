@@ -26,7 +26,7 @@ from server.keys.attestors import timestamp_trust, witness_policy
 from server.keys.first_start import load_secrets, read_log_keys
 from server.keys.head_memory import open_heads
 from server.keys.own_keys import claim
-from server.process.losses import accepted
+from server.losses.opening import accepted
 from server.process.own_database import own_database
 from server.settings import Settings
 from server.trails.archive_targets import named_target
