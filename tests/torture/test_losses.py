@@ -5,7 +5,10 @@ The reproductions of A2 in a database that its attacker owns, with kill -9, two 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,7 +21,7 @@ from tests.cli.commands import run
 from tests.support.appending import superuser
 from tests.support.blocks import cut, point_head_at
 from tests.support.clusters import Database, blocking
-from tests.support.quire_process import QuireProcess, wait_until_ended
+from tests.support.quire_process import QuireProcess
 from tests.support.waiting import until
 
 FORGE = """
@@ -96,8 +99,17 @@ def attacked(
         server.settings(QUIRE_CHECKPOINTS="false")
     server.start()
     yield Attacked(server, database)
-    server.terminate()
-    wait_until_ended(server)
+    kill_9_all(server)
+
+
+def kill_9_all(server: QuireProcess) -> None:
+    """kill -9 every process of the server, the workers too."""
+    pids = server.pids()
+    server.kill()
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: not server.pids(), "the end of all processes")
 
 
 def assert_refused(attacked: Attacked) -> None:
@@ -123,8 +135,7 @@ def test_a_cut_is_refused_until_its_loss_is_accepted(attacked: Attacked) -> None
     if is_signed:
         until(lambda: attacked.signed_size() >= 6, "the checkpoint")
         assert b"has lost nothing" in refused.stderr
-    server.kill()
-    wait_until_ended(server)
+    kill_9_all(server)
     attacked.cut(3)
     server.start()
     assert_refused(attacked)
