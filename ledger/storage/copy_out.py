@@ -11,12 +11,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
+from ledger.chain import ChainHead
+from ledger.entry import to_datetime
 from ledger.storage.database import Connection, connect, explained
 from ledger.storage.entries import copying, extent, months
 from ledger.storage.entries.copying import Sink
 from ledger.storage.entries.extent import NewestRow
 from ledger.storage.entries.indexing import comparing
 from ledger.storage.entries.indexing.comparing import Comparison
+from ledger.storage.entries.picked import single
 from ledger.storage.judged_rows import RowReader
 from ledger.storage.tree_out import TreeReader
 
@@ -90,6 +93,18 @@ class Snapshot:
         """Return the time at which an entry was written; None if it is not in the database."""
         async with explained():
             return await extent.written_us(self._connection, org_id, seq)
+
+    async def hash_at(self, org_id: int, head: ChainHead) -> bytes | None:
+        """Return the stored hash at a head's seq: of its time, else of any; None without an entry.
+
+        Raises DamagedTrail.
+        """
+        at, read = to_datetime(head.anchored_us), self._connection
+        async with explained():
+            found = await single.stored_hash(read, org_id, head.seq, at)
+            if found is None and await single.count_at(read, org_id, head.seq):
+                return b""
+            return found
 
     async def planted(self, org_id: int, live_from: int, limit: int) -> list[int]:
         """Return the seqs of rows below ``live_from``, where all entries were dropped."""

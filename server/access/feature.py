@@ -10,7 +10,7 @@ FEATURE: Final = Feature(
     tags={"Orgs and keys": "Tenants and their API keys."},
     administrative=True,
     commands={
-        "orgs": Command("server.cli.trails.group:orgs", "Create and manage orgs."),
+        "orgs": Command("server.cli.trails.orgs_group:orgs", "Create and manage orgs."),
         "keys": Command("server.cli.keys.group:keys", "API keys of an org, and the signing keys."),
     },
     entry_kinds=(

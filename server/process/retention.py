@@ -24,9 +24,11 @@ from ledger.sealing import row_key
 from ledger.storage import migrate
 from ledger.storage.database import Database
 from ledger.storage.dropped_months import APPLICATION
+from ledger.storage.orgs import any_org
 from server.access.administration import Administration
 from server.access.directory import Directory
 from server.keys.first_start import load_secrets
+from server.keys.head_memory import open_heads
 from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import require_own_keys_in
 from server.process.child import kept_running, run_child
@@ -106,6 +108,7 @@ async def retention_task(
         clock, keyring = ServerClock(settings), LiveKeyring.of(settings, secrets.keyring)
         rows = row_key(secrets.master_key)
         register = Register(database, keyring, rows)
+        heads = open_heads(settings, secrets.master_key, has_orgs=await any_org(database))
         sequencer = Sequencer(
             database,
             keyring,
@@ -113,6 +116,7 @@ async def retention_task(
             register=register,
             limits=SequencerLimits(committers=1),
             clock=clock.wall,
+            memory=heads,
         )
         sequencer.start()
         try:
@@ -128,6 +132,7 @@ async def retention_task(
             )
         finally:
             await sequencer.close(settings.shutdown_seconds)
+            heads.close()
     finally:
         await database.close()
 

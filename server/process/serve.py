@@ -24,16 +24,19 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from ledger.core.checkpointing import MEMORY_FILE
+from ledger.core.sequencer import HEADS_FILE
 from ledger.entry import to_datetime
 from ledger.storage import partitions
 from ledger.storage.clock import now_us
 from ledger.storage.database import Database
 from ledger.storage.dropped_months import set_keep_months
 from ledger.storage.lock_waits import log_lock_waits
+from ledger.storage.orgs import any_org
 from server.access.beginnings import DEMO_KEY, PLATFORM_KEY, begin
 from server.access.platform_keys import KeyFile
 from server.http.protocol.listening import listen
 from server.keys.first_start import load_secrets
+from server.keys.head_memory import open_heads
 from server.keys.key_files import close_command, exposure
 from server.keys.own_keys import claim, is_new
 from server.process.archiving import archiving
@@ -76,7 +79,7 @@ def serve(settings: Settings) -> int:
 
 def _report_concerns(settings: Settings) -> None:
     """Log a warning for each way in which others may access the keys, with the command to fix it."""
-    names = (PLATFORM_KEY, DEMO_KEY, MEMORY_FILE)
+    names = (PLATFORM_KEY, DEMO_KEY, MEMORY_FILE, HEADS_FILE)
     found = concerns(settings.data_dir)
     for path in (settings.data_dir / name for name in names):
         if path.is_file() and (complaint := exposure(path.stat())):
@@ -133,6 +136,8 @@ async def _prepare(settings: Settings, url: str, name: str) -> KeyFile:
         await partitions.prepare(database, to_datetime(await now_us(database)))
         secrets = load_secrets(settings, database_is_new=await is_new(database))
         await claim(database, settings, secrets)
+        # Opened before the workers: a file that can't be used is reported once, and ends the start.
+        open_heads(settings, secrets.master_key, has_orgs=await any_org(database)).close()
         return await begin(settings, secrets, database)
     finally:
         await database.close()

@@ -5,6 +5,7 @@ from typing import Final
 from server.feature import EntryKind
 
 THAWED: Final = "quire.org_thawed"
+LOSS_ACCEPTED: Final = "quire.loss_accepted"
 ERASED: Final = "quire.subject_erased"
 DISCLOSED: Final = "quire.bundle_disclosed"
 ADDED: Final = "quire.added"
@@ -13,6 +14,11 @@ ENTRY_KINDS: Final = (
     EntryKind(
         THAWED,
         "A frozen org accepts entries again: who thawed it, and why; also in the trail `system`.",
+    ),
+    EntryKind(
+        LOSS_ACCEPTED,
+        "Acknowledged entries were lost, and an operator let the trail go on without them: which, "
+        "and why.",
     ),
     EntryKind(
         ERASED,

@@ -54,12 +54,18 @@ FEATURE: Final = Feature(
         "server.trails.tasks:follow_register",
         "server.trails.tasks:watch_signed_trees",
         "server.trails.tasks:watch_lateness",
+        "server.trails.tasks:sync_heads",
     ),
     entry_kinds=ENTRY_KINDS,
     data_files=(
         DataFile(
             "clock.json",
             "The last known time, so that a start with a wrong clock is noticed. It may be deleted.",
+        ),
+        DataFile(
+            "acknowledged.heads",
+            "The newest head of each org that this machine acknowledged, kept outside the database: "
+            "128 bytes an org.",
         ),
         DataFile("archive/", "The archive, unless `QUIRE_ARCHIVE_URL` names another place."),
     ),

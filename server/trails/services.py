@@ -20,7 +20,14 @@ from ledger.core.reading.trail import TrailReader
 from ledger.core.register import Register
 from ledger.core.sealing.opener import closed_people
 from ledger.core.sealing.sealer import Sealer, new_org_key
-from ledger.core.sequencer import BatchReport, Sequencer, SequencerHooks, SequencerLimits
+from ledger.core.sequencer import (
+    AcknowledgedHeads,
+    BatchReport,
+    HeadMemoryUnavailable,
+    Sequencer,
+    SequencerHooks,
+    SequencerLimits,
+)
 from ledger.core.verification.jobs import VerificationJobs
 from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.extent import SigningLimits
@@ -32,6 +39,7 @@ from ledger.storage import migrate, partitions
 from ledger.storage.archive_accounts import ArchiveAccount
 from ledger.storage.database import Database
 from ledger.storage.log_keys import PublishedKeys
+from ledger.storage.orgs import any_org
 from ledger.storage.verifications import VerificationTable
 from server import metrics
 from server.access.administration import Administration
@@ -39,6 +47,7 @@ from server.access.auth import Authenticator
 from server.access.directory import Directory
 from server.feature import load
 from server.keys.first_start import ServerSecrets
+from server.keys.head_memory import open_heads
 from server.keys.log_trust import TrustSource
 from server.keys.own_keys import check_values, require_own_keys_in
 from server.settings import Settings
@@ -76,11 +85,13 @@ class Services:
         database: Database,
         keyring: Callable[[bool], SigningKeyring],
         clock: ServerClock,
+        heads: AcknowledgedHeads,
     ) -> None:
         self.settings = settings
         self.clock = clock
         self.database = database
         self.keyring = keyring
+        self.heads = heads
         rows = self._row_key = row_key(secrets.master_key)
         self.register = Register(database, keyring, rows)
         self.sealer = Sealer(database, secrets.master_key, self.register)
@@ -93,6 +104,7 @@ class Services:
             limits=SequencerLimits(org_events=settings.queue_events),
             clock=clock.wall,
             hooks=SequencerHooks(self._observe, metrics.count_mishap, self.lateness.acknowledged),
+            memory=heads,
         )
         self.appender = Appender(
             self.sequencer,
@@ -128,6 +140,7 @@ class Services:
             if settings.archive_target is None
             else ArchiveAt(settings.archive_target, target_settings(settings)),
             limits=self.limits,
+            acknowledged=heads.get,
             index_key=index_key(secrets.master_key),
             rows=lambda: RowTrust(
                 self._row_key,
@@ -173,7 +186,9 @@ class Services:
                 ClockUnsteady
             ):  # the upkeep task does it when the clock is right
                 await partitions.prepare(database, clock.moment())
-            services = cls(settings, secrets, database, keyring, clock)
+            has_orgs = await any_org(database)
+            heads = open_heads(settings, secrets.master_key, has_orgs=has_orgs)
+            services = cls(settings, secrets, database, keyring, clock, heads)
             await services.sequencer.connect()
             await services.administration.begin()
         except BaseException:
@@ -222,6 +237,9 @@ class Services:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.clock.close(self.database)
         await self.trail.close()
+        with contextlib.suppress(HeadMemoryUnavailable):  # the kernel writes it later
+            await asyncio.to_thread(self.heads.sync)
+        self.heads.close()
         await self.database.close()
 
     def _observe(self, report: BatchReport) -> None:

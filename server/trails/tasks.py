@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from ledger.core.lasting import GRACE_S, Lasting
+from ledger.core.sequencer import HeadMemoryUnavailable
 from ledger.errors import ClockUnsteady, DatabaseUnavailable
 from ledger.storage import listen, partitions
 from server.trails.services import Services
@@ -17,6 +18,7 @@ log = structlog.get_logger("quire")
 FOLLOW_S: Final = 1.0
 UPKEEP_S: Final = 3_600
 UPKEEP_AGAIN_S: Final = 60
+SYNC_S: Final = 2.0
 
 
 async def watch_clock(services: Services) -> None:
@@ -27,6 +29,21 @@ async def watch_clock(services: Services) -> None:
 async def watch_signed_trees(services: Services) -> None:
     """Wake the requests that wait for a checkpoint."""
     await services.growth.watch()
+
+
+async def sync_heads(services: Services) -> None:
+    """Write the acknowledged heads to the disk now and then, for the case of a power cut."""
+    trouble = Lasting(
+        "acknowledged heads are not on the disk", "acknowledged heads are on the disk"
+    )
+    while True:
+        await asyncio.sleep(SYNC_S)
+        try:
+            await asyncio.to_thread(services.heads.sync)
+        except HeadMemoryUnavailable as error:
+            trouble.failed(log.error, str(error))
+        else:
+            trouble.fine()
 
 
 async def watch_lateness(services: Services) -> None:

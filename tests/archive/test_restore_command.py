@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -14,6 +15,7 @@ import asyncpg
 import pytest
 
 from ledger.archive.targets import Target
+from ledger.core.checkpointing import MEMORY_FILE, recall
 from ledger.keys import dump_keyring
 from ledger.log_keys import dump_log_keys
 from ledger.storage import dropped_months
@@ -21,9 +23,11 @@ from tests.cli.commands import QUIRE, environment, run
 from tests.support import blocks
 from tests.support.archives import KEYS, SignedTrail
 from tests.support.clusters import Cluster, Database
-from tests.support.restoring import contents
+from tests.support.quire_process import logins
+from tests.support.restoring import contents, verified
 from tests.support.retaining import append_three_months, set_retention
 from tests.support.serving import MASTER_KEY
+from tests.support.signing import checkpointer
 from tests.support.trails import ORG, ORG_ID, RING
 from tests.support.waiting import PATIENCE_S
 
@@ -76,6 +80,38 @@ async def test_an_operator_restores(
     assert b"already has entries" in again.stderr
     unknown = await asyncio.to_thread(run, "archive", "restore", "nobody", settings=settings)
     assert unknown.returncode == 2
+
+
+async def test_a_shorter_restore_names_its_loss_and_is_signed_again(
+    archived_trail: SignedTrail,
+    folder: Target,
+    unmigrated_database: Database,
+    tmp_path: Path,
+) -> None:
+    await archived_trail.grow(30)
+    await archived_trail.archive(folder)
+    await archived_trail.grow(5)
+    settings = operators(unmigrated_database, folder, tmp_path / "data")
+    settings |= logins(unmigrated_database.server_url)
+    memory = tmp_path / "data" / MEMORY_FILE
+    shutil.copy(archived_trail.memory, memory)
+    short = await asyncio.to_thread(run, "archive", "restore", ORG, settings=settings)
+    assert short.returncode != 0
+    assert b"5 would be lost" in short.stderr
+    done = await asyncio.to_thread(run, "archive", "restore", ORG, "--shorter", settings=settings)
+    assert done.returncode == 0, done.stderr
+    assert b"Their loss is accepted" in done.stderr
+    async with checkpointer(unmigrated_database.server_url, memory, KEYS) as signer:
+        report = await signer.round()
+        assert (report.stopped, report.entries) == ([], 1)
+        assert await signer.anchor() is not None
+    assert recall(memory, [ORG_ID])[ORG_ID].size == 31
+    assert await verified(unmigrated_database, memory) == []
+    again = await asyncio.to_thread(
+        run, "orgs", "accept-loss", ORG, "--reason", "again", settings=settings
+    )
+    assert again.returncode != 0
+    assert b"has lost nothing" in again.stderr
 
 
 async def test_kill_9_in_the_middle(

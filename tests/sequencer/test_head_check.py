@@ -6,18 +6,22 @@ After a thaw every process appends to that org again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from ledger.chain import StoredEntry
 from ledger.core.org import OrgFacts
+from ledger.core.sequencer import HEADS_FILE, AcknowledgedHeads
 from ledger.core.sequencer.head_check import PAGE_BLOCKS
 from ledger.entry import entry_hash
 from ledger.errors import OrgFrozen
 from ledger.storage import orgs
 from tests.support.appending import (
+    IDENTITY,
     Process,
     held_head,
     new_org,
@@ -106,6 +110,8 @@ SEEN_BY_ALL = {
     ),
     "head removed, entries too": steps(REMOVED, ALL_GONE),
 }
+# Cases in which the entry that was acknowledged last is gone, and another is in its place or none.
+LOST = {"entry: seq", "head removed, entries too"}
 # Only a process that remembers the trail can refuse these: a complete older state is restored.
 SEEN_BY_MEMORY = {
     "rolled back": steps(BACK_TO_2, CUT_TWO),
@@ -180,30 +186,36 @@ def year(row: StoredEntry) -> int:
     return row.anchored_at.year
 
 
-@pytest.mark.parametrize("tampering", SEEN_BY_ALL.values(), ids=SEEN_BY_ALL)
+@pytest.mark.parametrize("case", SEEN_BY_ALL)
 async def test_tampering_freezes_the_org_where_its_trail_is_known(
     shared_database: Database,
     first_process: Process,
-    unaware_process: Process,
+    second_process: Process,
     org: OrgFacts,
-    tampering: Tampering,
+    case: str,
 ) -> None:
-    await tampered(shared_database, first_process, org, tampering)
+    await tampered(shared_database, first_process, org, SEEN_BY_ALL[case])
     await refused_beside_another(shared_database, first_process, org)
-    await thawed(shared_database, unaware_process, [first_process], org)
+    if case in LOST:
+        await not_thawed(second_process, org)
+    else:
+        await thawed(shared_database, second_process, [first_process], org)
 
 
-@pytest.mark.parametrize("tampering", SEEN_BY_ALL.values(), ids=SEEN_BY_ALL)
+@pytest.mark.parametrize("case", SEEN_BY_ALL)
 async def test_tampering_freezes_the_org_where_its_trail_was_never_seen(
     shared_database: Database,
     first_process: Process,
     unaware_process: Process,
     org: OrgFacts,
-    tampering: Tampering,
+    case: str,
 ) -> None:
-    await tampered(shared_database, first_process, org, tampering)
+    await tampered(shared_database, first_process, org, SEEN_BY_ALL[case])
     await refused_beside_another(shared_database, unaware_process, org)
-    await thawed(shared_database, first_process, [unaware_process], org)
+    if case in LOST:
+        await not_thawed(first_process, org)
+    else:
+        await thawed(shared_database, first_process, [unaware_process], org)
 
 
 @pytest.mark.parametrize("tampering", SEEN_BY_MEMORY.values(), ids=SEEN_BY_MEMORY)
@@ -218,8 +230,61 @@ async def test_a_restored_older_state_is_refused_by_processes_that_saw_the_newer
     await second_process.append(org, b"seen by two as well")
     await tampered(shared_database, first_process, org, tampering)
     await refused_beside_another(shared_database, first_process, org)
-    # Thawed by a process that saw nothing; the two others drop their remembered heads.
-    await thawed(shared_database, unaware_process, [second_process, first_process], org)
+    for each in (first_process, second_process):
+        await not_thawed(each, org)
+    # Thawed by another machine, which saw nothing: the trail is still before what this one
+    # acknowledged, and stays refused here.
+    await unaware_process.sequencer.append(request(org, b"thawed", thaw=True))
+    for each in (first_process, second_process):
+        with pytest.raises(OrgFrozen):
+            await each.append(org, b"refused")
+
+
+FORGED_THAWS = {
+    "another time of the thaw": head("thawed_us = thawed_us + 1"),
+    "frozen no more": head("frozen_reason = NULL, frozen_at = NULL, thawed_us = thawed_us + 1"),
+}
+
+
+@pytest.mark.parametrize("forged", FORGED_THAWS.values(), ids=FORGED_THAWS)
+@pytest.mark.parametrize("tampering", SEEN_BY_MEMORY.values(), ids=SEEN_BY_MEMORY)
+async def test_a_forged_thaw_hides_no_cut(
+    shared_database: Database,
+    first_process: Process,
+    second_process: Process,
+    org: OrgFacts,
+    tampering: Tampering,
+    forged: Tampering,
+) -> None:
+    await tampered(shared_database, first_process, org, steps(tampering, forged))
+    for each in (first_process, second_process):
+        with pytest.raises(OrgFrozen, match="accept-loss"):
+            await each.append(org, b"refused")
+        async with superuser(shared_database) as connection:
+            await forged(connection, org.id)
+    with pytest.raises(OrgFrozen, match="acknowledged here"):
+        await first_process.append(org, b"refused")
+
+
+async def test_a_cut_is_refused_by_a_process_that_starts_after_it(
+    shared_database: Database, first_process: Process, tmp_path: Path, org: OrgFacts
+) -> None:
+    await tampered(shared_database, first_process, org, SEEN_BY_MEMORY["rolled back"])
+    with contextlib.closing(AcknowledgedHeads(tmp_path / HEADS_FILE, IDENTITY)) as heads:
+        async with process(shared_database.server_url, memory=heads) as started:
+            with pytest.raises(OrgFrozen, match="seq 4 was acknowledged here"):
+                await started.append(org, b"refused")
+            await not_thawed(started, org)
+            other = await new_org(started.database)
+            await started.append(other, b"taken")
+
+
+async def not_thawed(by: Process, org: OrgFacts) -> None:
+    """Check that no thaw lets the trail go on before what was acknowledged, or beside it."""
+    with pytest.raises(OrgFrozen, match="can't be thawed"):
+        await by.sequencer.append(request(org, b"thawed", thaw=True))
+    with pytest.raises(OrgFrozen):
+        await by.append(org, b"refused")
 
 
 async def test_an_entry_inserted_after_the_head_freezes_a_trail_not_seen_before(
@@ -228,7 +293,7 @@ async def test_an_entry_inserted_after_the_head_freezes_a_trail_not_seen_before(
     beyond = change_newest(duplicate, seq=lambda seq: seq + 1)
     await tampered(shared_database, first_process, org, beyond)
     await refused_beside_another(shared_database, unaware_process, org)
-    await thawed(shared_database, unaware_process, [first_process], org)
+    await thawed(shared_database, first_process, [unaware_process], org)
     async with process(shared_database.server_url) as newcomer:
         await newcomer.append(org, b"nothing is left beyond the head")
 

@@ -53,20 +53,30 @@ async def test_a_metrics_callback_that_raises_ends_no_committer(
     assert "a double that raises" in report.getMessage()
 
 
-@pytest.mark.parametrize(
-    ("owner", "name"), [(BatchOutcome, "settle"), (SeenHeads, "set")], ids=["settle", "heads"]
-)
-async def test_a_settle_that_raises_leaves_no_caller_waiting(
-    shared_database: Database,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    owner: type,
-    name: str,
+async def test_what_is_not_remembered_is_not_acknowledged(
+    shared_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[str] = []
     async with process(shared_database.server_url, on_mishap=counted.append) as running:
         org = await new_org(running.database)
-        monkeypatch.setattr(owner, name, _raises)
+        monkeypatch.setattr(SeenHeads, "settle", _raises)
+        for _ in range(ROUNDS):
+            with pytest.raises(OutcomeUnknown):
+                await asyncio.wait_for(running.append(org, b"durable"), 60)
+        assert running.sequencer.healthy
+        assert len(await sound_trail(shared_database, org)) == ROUNDS
+    assert set(counted) == {"remember"}
+
+
+async def test_a_settle_that_raises_leaves_no_caller_waiting(
+    shared_database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counted: list[str] = []
+    async with process(shared_database.server_url, on_mishap=counted.append) as running:
+        org = await new_org(running.database)
+        monkeypatch.setattr(BatchOutcome, "settle", _raises)
         for number in range(ROUNDS):
             # The entry is durable and its receipt known: the receipt is the answer.
             answer = await asyncio.wait_for(running.append(org, b"%d" % number), 60)

@@ -17,6 +17,7 @@ from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, check_entry
 from ledger.core.org import OrgFacts
 from ledger.core.sealing.sealer import new_org_key
 from ledger.core.sequencer import (
+    AcknowledgedHeads,
     Appended,
     AppendRequest,
     BatchReport,
@@ -35,6 +36,8 @@ from tests.support.orgs import add_org
 from tests.support.trails import RING, draft
 
 MASTER_KEY = bytes(range(32))
+IDENTITY = bytes(range(32, 64))
+"""The identity of a database, by which a file of acknowledged heads knows it."""
 PATIENCE_S = 60.0
 _ids = count(1)
 
@@ -75,6 +78,7 @@ async def process(
     limits: SequencerLimits | None = None,
     clock: Callable[[], int] = system_clock_us,
     keyring: SigningKeyring = RING,
+    memory: AcknowledgedHeads | None = None,
     observe: Callable[[BatchReport], None] | None = None,
     on_mishap: Callable[[str], None] | None = None,
     on_head: Callable[[SeenHead], None] | None = None,
@@ -89,6 +93,7 @@ async def process(
         limits=limits,
         clock=clock,
         hooks=SequencerHooks(observe or reports.append, on_mishap, on_head),
+        memory=memory,
     )
     sequencer.start()
     try:

@@ -69,6 +69,11 @@ class QuireProcess:
         """Set more settings by name, for the next start."""
         self._environ |= values
 
+    def command_settings(self) -> dict[str, str]:
+        """The settings of a command on the server's machine."""
+        own = {name: value for name, value in self._environ.items() if name.startswith("QUIRE_")}
+        return {**own, "QUIRE_DATA_DIR": str(self.data_dir)}
+
     def start(self) -> None:
         """Start it, and wait until it is ready."""
         self.launch()

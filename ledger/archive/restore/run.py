@@ -63,7 +63,8 @@ class RestoreInputs(NamedTuple):
 
     ``pins`` pin the log's keys; ``new_key`` makes a wrapped key for the org with this slug;
     ``row_key`` authenticates the rows of orgs, and those that say what is archived;
-    ``recall`` returns the tree heads that a signer remembers as its last of these orgs;
+    ``recall`` returns the tree heads that a signer remembers as its last of these orgs, and
+    ``acknowledged`` the newest head of an org that the servers of this machine acknowledged;
     ``attestors`` are trusted for timestamps and cosignatures.
     """
 
@@ -72,6 +73,7 @@ class RestoreInputs(NamedTuple):
     new_key: Callable[[str], bytes]
     row_key: bytes
     recall: Callable[[Sequence[int]], Mapping[int, SignedTreeHead]] = lambda _: {}
+    acknowledged: Callable[[int], ChainHead | None] = lambda _: None
     attestors: TrustedAttestors = TrustedAttestors()
 
 
@@ -244,7 +246,8 @@ class Restore:
         Raises RestoreRefused where there are any and ``shorter`` was not given.
         """
         lost = self._check_memory(about.org_id, about.org, checkpoint.size, checkpoint.root)
-        lost = max(lost, head_seq + 1 - checkpoint.size)
+        acknowledged = self._inputs.acknowledged(about.org_id) or EMPTY_HEAD
+        lost = max(lost, max(head_seq, acknowledged.seq) + 1 - checkpoint.size)
         if lost and not self._shorter:
             raise _too_short(about.org, checkpoint.size, checkpoint.size + lost)
         return lost
@@ -274,8 +277,8 @@ def _too_short(name: str, size: int, signed: int) -> RestoreRefused:
     return RestoreRefused(
         f"the archive of {name} has {size} entries, but {signed} were signed or appended: "
         f"{signed - size} would be lost. Restore a backup of the database if you have one. "
-        "--shorter restores the archived entries; later entries of this trail are then not "
-        "signed, because no size is signed twice"
+        "--shorter restores the archived entries and accepts the loss of the others: an entry of "
+        "the trail names them, and what was signed of them is contradicted from then on"
     )
 
 

@@ -80,6 +80,7 @@ class Checkpointer:
 
     async def round(self) -> RoundReport:
         """Sign every tree that has grown or was never signed, once, within the limits."""
+        self._memory.refresh()
         report = RoundReport()
         for batch in self._batches(await self._connection.pending(self._limits.retry_s)):
             await self._sign(batch, report)

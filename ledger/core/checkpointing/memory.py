@@ -37,6 +37,9 @@ INSERT INTO signed (org_id, size, root, digest) VALUES (?, ?, ?, ?)
 ON CONFLICT (org_id) DO UPDATE
 SET size = excluded.size, root = excluded.root, digest = excluded.digest
 WHERE excluded.size >= signed.size"""
+_FORGET: Final = "DELETE FROM signed WHERE org_id = ?"
+_VERSION: Final = "PRAGMA data_version"
+"""Changes when another connection changed the file."""
 _READ: Final = "SELECT org_id, size, root, digest FROM signed"
 MEMORY_FILE: Final = "signed.sqlite"
 """The file's name in the data directory."""
@@ -63,6 +66,7 @@ class SignerMemory:
             self._file.execute("PRAGMA synchronous = FULL")
             self._file.execute(_SCHEMA)
             self._file.execute(_LOG_SCHEMA)
+            self._version = self._file.execute(_VERSION).fetchone()
             self._signed = dict(map(_read, self._file.execute(_READ)))
             self._inode = path.stat().st_ino
         except (sqlite3.Error, OSError, ValueError) as error:
@@ -97,6 +101,25 @@ class SignerMemory:
     def sizes(self) -> list[tuple[int, int]]:
         """(org_id, size) of every tree remembered."""
         return [(org_id, signed.size) for org_id, signed in self._signed.items()]
+
+    def refresh(self) -> None:
+        """Read the file again if another process changed it: an operator accepted a loss."""
+        try:
+            version = self._file.execute(_VERSION).fetchone()
+            if version != self._version:
+                self._signed = dict(map(_read, self._file.execute(_READ)))
+                self._version = version
+        except (sqlite3.Error, ValueError) as error:
+            raise self._unavailable(error) from error
+
+    def forget(self, org_id: int) -> None:
+        """Forget the signed tree head of an org, after an entry of its trail says why."""
+        try:
+            # A crash before this line leaves the head remembered: the caller does it again.
+            self._file.execute(_FORGET, (org_id,))
+        except sqlite3.Error as error:
+            raise self._unavailable(error) from error
+        self._signed.pop(org_id, None)
 
     def remember(self, heads: Iterable[tuple[int, int, bytes]]) -> None:
         """Store these (org_id, size, root); they are on disk when this returns."""

@@ -4,8 +4,15 @@
 orgs, ``head_check`` refuses to extend a damaged trail, ``sequencer`` ties them together.
 """
 
+from ledger.core.sequencer.acknowledged import (
+    HEADS_FILE,
+    AcknowledgedHeads,
+    ForeignHeads,
+    HeadMemoryUnavailable,
+)
 from ledger.core.sequencer.lane import SeenHead
 from ledger.core.sequencer.request import (
+    AcceptedLoss,
     Appended,
     AppendRequest,
     Effect,
@@ -23,11 +30,16 @@ from ledger.core.sequencer.sequencer import (
 
 __all__ = [
     "COMMITTERS",
+    "HEADS_FILE",
+    "AcceptedLoss",
+    "AcknowledgedHeads",
     "AppendRequest",
     "Appended",
     "BatchReport",
     "Effect",
     "EntryPlace",
+    "ForeignHeads",
+    "HeadMemoryUnavailable",
     "KeyDigest",
     "SeenHead",
     "Sequencer",

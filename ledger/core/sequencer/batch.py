@@ -14,16 +14,26 @@ from typing import NamedTuple
 from ledger.chain import ChainHead, next_time_us
 from ledger.core.sequencer.extension import LaneExtension
 from ledger.core.sequencer.freezing import Freezes
-from ledger.core.sequencer.head_check import head_fault, head_for_thaw
-from ledger.core.sequencer.lane import Lane, SeenHead, SeenHeads
+from ledger.core.sequencer.head_check import (
+    HeadClaim,
+    beyond_acknowledged,
+    head_fault,
+    head_for_thaw,
+)
+from ledger.core.sequencer.lane import NOTHING, Lane, SeenHead, SeenHeads
 from ledger.core.sequencer.late import LateAnswer
 from ledger.core.sequencer.replay import KeyUses, assemble, earlier_uses
-from ledger.core.sequencer.request import Appended, AppendRequest, KeyDigest, StaleSeal
+from ledger.core.sequencer.request import (
+    Appended,
+    AppendRequest,
+    KeyDigest,
+    StaleSeal,
+    TrailMoved,
+)
 from ledger.entry import to_datetime
 from ledger.errors import OrgFrozen
 from ledger.keys import SigningKeyring
 from ledger.storage import idempotency
-from ledger.storage.entries.heads import LockedHead
 from ledger.storage.idempotency import KeyUse
 from ledger.storage.security_events import storable
 from ledger.storage.trail import AppendTransaction, HeadMove
@@ -73,10 +83,8 @@ class BatchOutcome:
         self.faults: list[FoundFault] = []
         self.entries = 0
 
-    def settle(self, heads: SeenHeads) -> None:
-        """Remember the new heads and answer every caller, after the commit took effect."""
-        for seen in self.seen:
-            heads.set(seen)
+    def settle(self) -> None:
+        """Answer every caller, after the commit took effect and the new heads are remembered."""
         for request, appended in self.answers:
             request.answer(appended)
         for request, error in self.refusals:
@@ -104,22 +112,25 @@ class Batch:
         self.now_us = self._clock()
         self._moments_us = {self.now_us}
         outcome = BatchOutcome()
+        # Before anything is written: a full disk must not leave a head that can't be remembered.
+        self._heads.reserve(turn.lane.org_id for turn in self.turns)
         await transaction.begin()
         locked = await transaction.lock_heads(self._locked_orgs(), self._heads.knows)
+        # Read under the locks of the head rows: no head is acknowledged behind this check's back.
+        known = {org_id: self._heads.get(org_id, row.thawed_us) for org_id, row in locked.items()}
         beyond = await transaction.orgs_beyond(
             [
                 (org_id, row.head.seq)
                 for org_id, row in locked.items()
-                if row.head != self._heads.get(org_id, row.thawed_us)
+                if row.head != known[org_id].checked
             ]
         )
         uses = await earlier_uses(transaction, self._digests(), self._row_key)
         extensions = []
         for turn in self.turns:
             row = locked.get(turn.lane.org_id)
-            head = await self._head_to_extend(
-                transaction, turn, row, turn.lane.org_id in beyond, outcome
-            )
+            claim = HeadClaim(row, known.get(turn.lane.org_id, NOTHING), turn.lane.org_id in beyond)
+            head = await self._head_to_extend(transaction, turn, claim, outcome)
             if head is None:
                 continue
             erasures = 0 if row is None else row.erasures
@@ -156,14 +167,14 @@ class Batch:
         self,
         transaction: AppendTransaction,
         turn: LaneBatch,
-        row: LockedHead | None,
-        beyond: bool,
+        claim: HeadClaim,
         outcome: BatchOutcome,
     ) -> ChainHead | None:
         """The head to extend, or None when the org is frozen (now or before): its turn is refused."""
         lane = turn.lane
         if turn.requests[0].thaw:
-            return await head_for_thaw(transaction, lane.org_id, row)
+            return await self._head_to_thaw(transaction, turn, claim, outcome)
+        row = claim.row
         reason = None if row is None else row.frozen_reason
         if reason is None and self._freezes.reason(lane.org_id) is not None:
             # Thawed by another process, or its row was changed behind the server's back.
@@ -171,31 +182,53 @@ class Batch:
         if reason is None:
             if row is not None:
                 row = await transaction.with_payload(row)
-            reason = await self._head_fault(transaction, lane, row, beyond)
+            reason = await self._head_fault(transaction, lane, claim._replace(row=row))
             if reason is None:
                 assert row is not None
                 outcome.seen.append(SeenHead(lane.org_id, row.head, row.thawed_us, row.mark))
                 return row.head
-            reason = storable(reason)
-            outcome.faults.append(FoundFault(lane.org_id, lane.org, reason))
-        error = OrgFrozen(lane.org, reason)
-        outcome.refusals += [(request, error) for request in turn.requests]
+            reason = _add_fault(lane, reason, outcome)
+        _refuse(turn, OrgFrozen(lane.org, reason), outcome)
+        return None
+
+    async def _head_to_thaw(
+        self,
+        transaction: AppendTransaction,
+        turn: LaneBatch,
+        claim: HeadClaim,
+        outcome: BatchOutcome,
+    ) -> ChainHead | None:
+        """The head after which an operator lets the trail go on, or None: the turn is refused.
+
+        No thaw goes on before an acknowledged entry, unless its operator accepted the loss.
+        """
+        lane = turn.lane
+        row = claim.row
+        found = await head_for_thaw(transaction, lane.org_id, row)
+        loss = turn.requests[0].loss
+        if loss is not None:
+            if loss.found[:2] == found[:2]:
+                return loss.after
+            _refuse(turn, TrailMoved(lane.org), outcome)
+            return None
+        acknowledged = claim.known.acknowledged
+        head, reason = await beyond_acknowledged(transaction, lane.org_id, found, acknowledged)
+        if reason is None:
+            return head
+        if row is None or row.frozen_reason is None:
+            reason = _add_fault(lane, reason, outcome)
+        _refuse(turn, OrgFrozen(lane.org, f"it can't be thawed: {reason}"), outcome)
         return None
 
     async def _head_fault(
-        self, transaction: AppendTransaction, lane: Lane, row: LockedHead | None, beyond: bool
+        self, transaction: AppendTransaction, lane: Lane, claim: HeadClaim
     ) -> str | None:
-        seen = None if row is None else self._heads.get(lane.org_id, row.thawed_us)
-        reason = await head_fault(
-            transaction, lane.org_id, lane.org, row, seen, self._keyring(False), beyond
-        )
+        reason = await head_fault(transaction, lane.org_id, lane.org, claim, self._keyring(False))
         if reason is None:
             return None
         # Another server may sign with a key that was rotated in after this one read its
         # keyring: the org is frozen only if the newest keyring finds the fault too.
-        return await head_fault(
-            transaction, lane.org_id, lane.org, row, seen, self._keyring(True), beyond
-        )
+        return await head_fault(transaction, lane.org_id, lane.org, claim, self._keyring(True))
 
     async def _write(
         self,
@@ -215,7 +248,10 @@ class Batch:
             org_id = extension.lane.org_id
             if extension.entries:
                 outcome.moves.append(HeadMove(org_id, extension.head, extension.new_head))
-                seen = SeenHead(org_id, extension.new_head, extension.thawed_us, marks.get(org_id))
+                reset = extension.accepts_loss
+                seen = SeenHead(
+                    org_id, extension.new_head, extension.thawed_us, marks.get(org_id), reset
+                )
                 outcome.seen.append(seen)
                 outcome.entries += len(extension.entries)
             written = uses.written.get(org_id)
@@ -235,6 +271,17 @@ def _first_hash(use: KeyUse, made: Mapping[int, LaneExtension], uses: KeyUses) -
     written = uses.written.get(use.org_id)
     entry = None if written is None else written.entries.get(use.first_seq)
     return b"" if entry is None else entry.entry_hash
+
+
+def _add_fault(lane: Lane, reason: str, outcome: BatchOutcome) -> str:
+    """Let the org be frozen after the batch; return the reason as it is stored."""
+    reason = storable(reason)
+    outcome.faults.append(FoundFault(lane.org_id, lane.org, reason))
+    return reason
+
+
+def _refuse(turn: LaneBatch, error: Exception, outcome: BatchOutcome) -> None:
+    outcome.refusals += [(request, error) for request in turn.requests]
 
 
 async def _placeable(

@@ -31,6 +31,11 @@ class LaneExtension:
         self._placed = placed
 
     @property
+    def accepts_loss(self) -> bool:
+        """True if its entry says that an operator accepted a loss."""
+        return any(one.request.loss is not None for one in self._placed)
+
+    @property
     def adds(self) -> bool:
         """True if there are entries to write."""
         return any(one.drafts for one in self._placed)

@@ -8,9 +8,10 @@ backup or a lagging replica.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from ledger.chain import EMPTY_HEAD, ChainHead, check_entry
+from ledger.core.sequencer.lane import KnownHead
 from ledger.entry import HASH_BYTES, MAX_SEQ, from_datetime
 from ledger.keys import SigningKeyring
 from ledger.storage.entries.blocks import DamagedTrail
@@ -24,33 +25,38 @@ MAX_WALK_ENTRIES: Final = 50_000
 """A longer extension is checked at its two ends only; full verification checks the rest."""
 
 
+class HeadClaim(NamedTuple):
+    """A locked head row, and what it is compared with.
+
+    ``beyond`` is True if the trail holds entries after the row's head.
+    """
+
+    row: LockedHead | None
+    known: KnownHead
+    beyond: bool
+
+
 async def head_fault(
     transaction: AppendTransaction,
     org_id: int,
     org: str,
-    locked: LockedHead | None,
-    seen: ChainHead | None,
+    claim: HeadClaim,
     keyring: SigningKeyring,
-    beyond: bool,
 ) -> str | None:
-    """Returns the reason why the trail must not be extended, or None if its head is right.
-
-    ``beyond`` is True if the trail holds entries after the persisted head.
-    """
+    """Returns the reason why the trail must not be extended, or None if its head is right."""
+    locked, (acknowledged, seen), beyond = claim
     if locked is None:
         return "the head row of the trail is missing"
     head = locked.head
     reason = None if locked.is_known else _row_fault(org, locked, keyring)
-    if reason is not None or head == seen:
+    if reason is not None or head == acknowledged == seen:
         return reason
-    if seen is not None and head.seq <= seen.seq:
-        return (
-            f"the trail went back: the head is at seq {head.seq}, but seq {seen.seq} was "
-            "acknowledged here (a restored backup, a lagging replica or tampering)"
-        )
+    for known in (acknowledged, seen):
+        if known is not None and head != known and head.seq <= known.seq:
+            return _behind(head, known)
     if beyond:
         return f"the head row says seq {head.seq}, but the trail holds later entries"
-    if seen is None or seen.seq < 0:
+    if seen is None or seen.seq < 0 or head == seen:
         return None
     return await _fault_since(transaction, org_id, org, seen, head, keyring)
 
@@ -161,6 +167,51 @@ async def head_for_thaw(
         return claimed._replace(anchored_us=0)
     # The head row's time may be edited and lie in the future, so the entry's is taken.
     return found if found.seq >= claimed.seq else claimed._replace(anchored_us=found.anchored_us)
+
+
+async def beyond_acknowledged(
+    transaction: AppendTransaction, org_id: int, found: ChainHead, seen: ChainHead | None
+) -> tuple[ChainHead, str | None]:
+    """Returns the head to extend after a thaw, and why the trail must not go on from there, or None.
+
+    ``found`` is the end of the trail, ``seen`` the newest head that was acknowledged here. An entry
+    that was altered in its place is not taken for the end: the trail goes on from the hash that was
+    acknowledged.
+    """
+    if seen is None or found[:2] == seen[:2]:
+        return found, None
+    if found.seq == seen.seq:
+        return seen, None
+    if found.seq < seen.seq:
+        return found, _behind(found, seen)
+    dropped = await transaction.departed(org_id)
+    if dropped is not None and dropped.seq >= seen.seq:
+        return found, None
+    try:
+        same = await transaction.stored_hash(org_id, seen) == seen.entry_hash
+    except DamagedTrail:
+        same = False
+    return found, None if same else _FORKED.format(seq=seen.seq)
+
+
+_FORKED: Final = (
+    "the entry at seq {seq} is not the one that was acknowledged here: bring it back, or accept its "
+    "loss with: quire orgs accept-loss"
+)
+
+
+def _behind(head: ChainHead, seen: ChainHead) -> str:
+    """The fault of a head that is not beyond the newest one that was acknowledged here."""
+    if head.seq == seen.seq:
+        return (
+            f"the head at seq {head.seq} is not the one that was acknowledged here (a fork, or "
+            "tampering)"
+        )
+    return (
+        f"the trail went back: the head is at seq {head.seq}, but seq {seen.seq} was "
+        "acknowledged here (a restored backup, a lagging replica or tampering). Bring the entries "
+        "back, or accept their loss with: quire orgs accept-loss"
+    )
 
 
 def _is_possible(head: ChainHead) -> bool:

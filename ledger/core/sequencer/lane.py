@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from ledger.chain import ChainHead
+from ledger.core.sequencer.acknowledged import AcknowledgedHeads
 from ledger.core.sequencer.request import AppendRequest
 from ledger.storage.entries.heads import LockedHead
 
@@ -55,33 +56,62 @@ class Lane:
 
 
 class SeenHead(NamedTuple):
-    """A head, and the time of the org's last thaw (µs, 0 for none) when it was seen.
+    """A head as it was written or checked here, and the time of the org's last thaw (µs) then.
 
-    A thaw, by any process, is an operator's statement of what the head is. ``mark`` is that of the
-    block which ends at the head, as it was written or checked here; None if it is not known.
+    ``mark`` is that of the block which ends at the head; None if it is not known. ``reset``: an
+    operator accepted that the trail lost the entries that were acknowledged after this head.
     """
 
     org_id: int
     head: ChainHead
     thawed_us: int
     mark: bytes | None = None
+    reset: bool = False
+
+
+class KnownHead(NamedTuple):
+    """The heads of an org that the check of its persisted head starts from; None if unknown.
+
+    No head below ``acknowledged`` is accepted, and no other one at its seq. The entries after
+    ``checked`` must be a valid extension of it.
+    """
+
+    acknowledged: ChainHead | None = None
+    checked: ChainHead | None = None
+
+
+NOTHING: Final = KnownHead()
 
 
 class SeenHeads:
-    """The newest head this process saw of each org; the least recent ones are dropped.
+    """The newest head of each org that was acknowledged here.
 
-    Dropping a head does not weaken the check of the persisted head, which is always
-    made; only a rollback to an earlier head is then missed.
+    The file of acknowledged heads has those of all processes of this machine. Without it, only
+    those of this process are known, and the least recent ones are dropped. The check of the
+    persisted head is always made; only a rollback to an earlier head is then missed.
     """
 
-    def __init__(self, on_seen: Callable[[SeenHead], None] | None = None) -> None:
+    def __init__(
+        self,
+        memory: AcknowledgedHeads | None = None,
+        on_seen: Callable[[SeenHead], None] | None = None,
+    ) -> None:
         self._heads: OrderedDict[int, SeenHead] = OrderedDict()
+        self._memory = memory
         self._on_seen = on_seen
 
-    def get(self, org_id: int, thawed_us: int) -> ChainHead | None:
-        """The head last seen, if it is remembered and the org was not thawed since; else None."""
+    def get(self, org_id: int, thawed_us: int) -> KnownHead:
+        """Return the heads that are known of an org whose row has this time of its last thaw.
+
+        A thaw accepts faults among the entries so far: they are not checked again. It makes no
+        process forget what was acknowledged. The time is that of a row and may be forged.
+        """
         seen = self._heads.get(org_id)
-        return None if seen is None or seen.thawed_us != thawed_us else seen.head
+        own = None if seen is None else seen.head
+        acknowledged = own if self._memory is None else self._memory.get(org_id)
+        if seen is not None and seen.thawed_us == thawed_us:
+            return KnownHead(acknowledged, own)
+        return KnownHead(acknowledged, None if self._memory is None else acknowledged)
 
     def knows(self, org_id: int, locked: LockedHead) -> bool:
         """Return whether a persisted head and its block are those that were last seen here."""
@@ -89,12 +119,32 @@ class SeenHeads:
         return (
             seen is not None
             and seen.mark is not None
-            and (seen.head, seen.thawed_us, seen.mark)
-            == (locked.head, locked.thawed_us, locked.mark)
+            and (seen.head, seen.mark) == (locked.head, locked.mark)
         )
 
-    def set(self, seen: SeenHead) -> None:
-        """Remember a head that was committed, or that was read back and passed its check."""
+    def reserve(self, org_ids: Iterable[int]) -> None:
+        """Make room for the heads of these orgs, before they are written.
+
+        Raises HeadMemoryUnavailable.
+        """
+        if self._memory is not None:
+            self._memory.reserve(org_ids)
+
+    def settle(self, seen: Iterable[SeenHead]) -> None:
+        """Remember heads that were committed, or read back and checked; the last one of an org counts.
+
+        Raises HeadMemoryUnavailable.
+        """
+        newest = {one.org_id: one for one in seen}
+        if self._memory is not None:
+            self._memory.remember({one.org_id: one.head for one in newest.values()})
+            for one in newest.values():
+                if one.reset:
+                    self._memory.reset(one.org_id, one.head)
+        for one in newest.values():
+            self._cache(one)
+
+    def _cache(self, seen: SeenHead) -> None:
         if self._on_seen is not None:
             self._on_seen(seen)
         self._heads[seen.org_id] = seen

@@ -41,6 +41,27 @@ class KeyDigest(NamedTuple):
     body: bytes
 
 
+class AcceptedLoss(NamedTuple):
+    """An operator's acceptance that a trail lost acknowledged entries.
+
+    ``found`` is the end of the trail as the operator was shown it; the trail goes on after
+    ``after``, which is ``found`` unless a signed tree reaches further.
+    """
+
+    found: ChainHead
+    after: ChainHead
+
+
+class TrailMoved(AppendRefused):
+    """The trail is not as the operator was shown it who accepts a loss."""
+
+    def __init__(self, org: str) -> None:
+        super().__init__(
+            f'the trail of "{org}" changed since its loss was looked at; nothing was written. '
+            "Run the command again"
+        )
+
+
 class EntryPlace(NamedTuple):
     """The place of one event in the trail: its seq, hashes and time (µs since the epoch)."""
 
@@ -88,7 +109,8 @@ class AppendRequest:
 
     ``erasures`` is the org's erasure count at which the drafts were sealed (None
     for plain orgs). ``idempotency`` applies to the request, ``unique`` to single events
-    by their index. A request with an ``effect`` or a ``thaw`` commits alone.
+    by their index. A request with an ``effect`` or a ``thaw`` commits alone. A ``thaw`` by an
+    AcceptedLoss may go on before the newest acknowledged entry.
     """
 
     __slots__ = (
@@ -97,6 +119,7 @@ class AppendRequest:
         "erasures",
         "future",
         "idempotency",
+        "loss",
         "org",
         "org_id",
         "size_bytes",
@@ -114,7 +137,7 @@ class AppendRequest:
         idempotency: KeyDigest | None = None,
         unique: dict[int, KeyDigest] | None = None,
         effect: Effect | None = None,
-        thaw: bool = False,
+        thaw: bool | AcceptedLoss = False,
     ) -> None:
         assert drafts, "a request holds at least one event"
         self.org_id = org_id
@@ -124,7 +147,8 @@ class AppendRequest:
         self.idempotency = idempotency
         self.unique = unique or {}
         self.effect = effect
-        self.thaw = thaw
+        self.thaw = thaw is not False
+        self.loss = thaw if isinstance(thaw, AcceptedLoss) else None
         self.size_bytes = sum(len(draft.payload) for draft in drafts) + (
             ROW_OVERHEAD_BYTES * len(drafts)
         )

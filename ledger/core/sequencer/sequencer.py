@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
 from ledger.core.register import Register
+from ledger.core.sequencer.acknowledged import AcknowledgedHeads
 from ledger.core.sequencer.batch import Batch, BatchOutcome, BatchTools, LaneBatch
 from ledger.core.sequencer.committer import Committer
 from ledger.core.sequencer.freezing import RecordedFreezes, RowFreezes
@@ -76,7 +77,9 @@ class Sequencer:
     ``keyring(refresh)`` returns the signing keys, read again when ``refresh`` is
     True; ``row_key`` authenticates the rows of idempotency keys. ``register`` knows which orgs are
     frozen; without one, their rows decide. ``clock`` raises ClockUnsteady while its time can't be
-    trusted: nothing is written then. Call start, then append as often as needed, then close.
+    trusted: nothing is written then. ``memory`` is the file of the heads that the processes of this
+    machine acknowledged; without it, this process remembers its own. Call start, then append as
+    often as needed, then close.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Sequencer:
         register: Register | None = None,
         limits: SequencerLimits | None = None,
         clock: Callable[[], int] = system_clock_us,
+        memory: AcknowledgedHeads | None = None,
         hooks: SequencerHooks | None = None,
     ) -> None:
         hooks = hooks or SequencerHooks()
@@ -97,7 +101,9 @@ class Sequencer:
             if register is None
             else RecordedFreezes(database, register, self.append_together)
         )
-        self._tools = BatchTools(SeenHeads(hooks.on_head), keyring, clock, row_key, self.freezes)
+        self._tools = BatchTools(
+            SeenHeads(memory, hooks.on_head), keyring, clock, row_key, self.freezes
+        )
         self._limits = limits or SequencerLimits()
         self._observe = hooks.observe
         self._mishaps = StepGuard(hooks.on_mishap)
@@ -278,7 +284,14 @@ class Sequencer:
     def _settle(self, outcome: BatchOutcome, turns: Sequence[LaneBatch]) -> None:
         """Answer the callers of a committed batch; an error in one answer stops no other."""
         try:
-            outcome.settle(self._tools.heads)
+            # A crash before this line leaves the entries durable, and no caller was answered.
+            self._tools.heads.settle(outcome.seen)
+        except Exception as error:  # noqa: BLE001 - what is not remembered is not acknowledged
+            self._mishaps.report("remember", error)
+            _refuse_unanswered(turns)
+            return
+        try:
+            outcome.settle()
         except Exception as error:  # noqa: BLE001 - committed: no caller may be left waiting
             self._mishaps.report("settle", error)
             for request, appended in outcome.answers:

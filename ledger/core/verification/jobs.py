@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
+from ledger.chain import ChainHead
 from ledger.core.lasting import GRACE_S, Lasting, plain
 from ledger.core.register.reports import ForgedRowReports
 from ledger.core.shares import OrgShares
@@ -59,6 +60,7 @@ class VerificationJobs:
         archive: ArchiveAt | None = None,
         processes: int | None = None,
         limits: SigningLimits | None = None,
+        acknowledged: Callable[[int], ChainHead | None] = lambda _: None,
         index_key: bytes | None = None,
         rows: Callable[[], RowTrust | None] = lambda: None,
     ) -> None:
@@ -73,6 +75,7 @@ class VerificationJobs:
         self._archive = archive
         self._processes = processes
         self._limits = limits
+        self._acknowledged = acknowledged
         self._index_key = index_key
         self._rows = rows
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -202,6 +205,7 @@ class VerificationJobs:
                 processes=self._processes,
                 watch=running.note,
                 limits=self._limits,
+                acknowledged=self._acknowledged(target.org_id),
                 index_key=self._index_key,
                 rows=await asyncio.to_thread(self._rows),
             )

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ledger.chain import TrailFault
+from ledger.chain import ChainHead, TrailFault
 from ledger.core.verification.trees.range_run import RangeRun
 from ledger.core.verification.trees.signed_run import SignedRun
 from ledger.core.verification.work.crew import ArchiveAt, CrewMember, VerificationSetup, crew_of
@@ -30,6 +30,7 @@ from ledger.core.verification.work.tally import Tally, check_head
 from ledger.core.verification.work.trust import TrailTrust
 from ledger.keys import SigningKeyring
 from ledger.storage.copy_out import Snapshot, open_snapshot
+from ledger.storage.entries.blocks import DamagedTrail
 
 __all__ = ["Progress", "TrailRange", "Watcher", "verify_trail"]
 
@@ -59,6 +60,7 @@ async def verify_trail(  # noqa: PLR0913 - each is a thing to verify with, most 
     processes: int | None = None,
     watch: Watcher | None = None,
     limits: SigningLimits | None = None,
+    acknowledged: ChainHead | None = None,
     index_key: bytes | None = None,
     rows: RowTrust | None = None,
 ) -> Result:
@@ -67,7 +69,8 @@ async def verify_trail(  # noqa: PLR0913 - each is a thing to verify with, most 
     ``trust`` has the keys and heads of the signed logs, from outside the database; without
     it trees, checkpoints and anchors are not checked. ``limits`` say how long entries may
     wait for them before the verdict is incomplete; without trust and limits they are not
-    required. ``archive`` is the archive of entries that were dropped from the
+    required. ``acknowledged`` is the newest
+    head that this machine acknowledged before now, with which a whole trail is compared. ``archive`` is the archive of entries that were dropped from the
     database: they are read from it and checked like the others. ``processes`` defaults to the
     number of cores. ``watch`` is called in this event loop as entries are read. ``index_key`` is the key
     of the search index, which is compared with the entries of a whole trail; ``rows`` has the keys
@@ -93,6 +96,8 @@ async def verify_trail(  # noqa: PLR0913 - each is a thing to verify with, most 
         live_from = archive.live_from if archive else 0
         run = _Run(snapshot, target, extent, live_from, processes or os.cpu_count() or 1, watch)
         await run.work_beside(setup, index_key, rows if extent.whole else None)
+        if extent.whole and acknowledged is not None:
+            await run.compare(acknowledged)
         if limits is None and trust is not None:
             limits = SigningLimits()
         return await run.conclude(limits)
@@ -256,6 +261,25 @@ class _Run:
             tally = self._tally
             total = self.plan.last - self.plan.first + 1
             self._watch(Progress(self._processed, total, tally.fault_count, tally.faults))
+
+    async def compare(self, acknowledged: ChainHead) -> None:
+        """Compare the trail with the newest head that was acknowledged before the snapshot."""
+        head, seq = self._extent.head, acknowledged.seq
+        end = -1 if head is None else head.seq
+        if end < seq:
+            reason = f"the trail ends at seq {end}, but entries up to {seq} were acknowledged"
+            self._tally.add_fault(TrailFault(end + 1, "below_acknowledged", reason))
+        elif seq >= self._live_from and await self._differs(acknowledged):
+            reason = "it is not the entry that was acknowledged at this seq"
+            self._tally.add_fault(TrailFault(seq, "acknowledged_differs", reason))
+
+    async def _differs(self, acknowledged: ChainHead) -> bool:
+        """Return whether another entry has the seq; one that is missing has a fault already."""
+        try:
+            found = await self._snapshot.hash_at(self._target.org_id, acknowledged)
+        except DamagedTrail:
+            return False
+        return found is not None and found != acknowledged.entry_hash
 
     async def conclude(self, limits: SigningLimits | None) -> Result:
         """Returns the verdict, after the checks of the head row and of the signed logs."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from ledger.archive.restore.run import Restore, RestoreInputs, RestoreResult
 from ledger.archive.verification.anchoring import TrustedAttestors
 from ledger.blocks.block import SYSTEM_ORG
+from ledger.chain import ChainHead
 from ledger.checkpoint import SignedTreeHead
 from ledger.core.checkpointing import MEMORY_FILE, recall
 from ledger.core.sealing.sealer import new_org_key
@@ -28,8 +30,10 @@ from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count
 from server.keys.attestors import timestamp_trust, witness_policy
 from server.keys.first_start import load_secrets, read_log_keys
+from server.keys.head_memory import open_heads
 from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import claim
+from server.losses.opening import accepted
 from server.process.database.own_database import own_database
 from server.settings import Settings
 from server.trails.archive_targets import named_target
@@ -78,6 +82,11 @@ def restore(
             _restored(settings, target, urls.owner, inputs, orgs, shorter)
         )
         asyncio.run(_finish(settings, urls.server, [one.org for one in restored]))
+        # A crash from here on leaves the trails refused; `quire orgs accept-loss` goes on.
+        for result in restored:
+            if result.lost:
+                reason = "restored from an archive that had no more entries"
+                asyncio.run(accepted(settings, urls, result.org, reason))
     for result in restored:
         if as_json:
             output.print_json(result._asdict())
@@ -108,6 +117,10 @@ def _inputs(settings: Settings, pins: KeyPins | None) -> RestoreInputs:
     def remembered(org_ids: Sequence[int]) -> Mapping[int, SignedTreeHead]:
         return recall(settings.data_dir / MEMORY_FILE, org_ids)
 
+    def acknowledged(org_id: int) -> ChainHead | None:
+        with closing(open_heads(settings, secrets.master_key, has_orgs=False)) as heads:
+            return heads.get(org_id)
+
     policy = None if settings.witness_policy is None else witness_policy(settings)
     return RestoreInputs(
         secrets.keyring,
@@ -115,6 +128,7 @@ def _inputs(settings: Settings, pins: KeyPins | None) -> RestoreInputs:
         lambda slug: new_org_key(secrets.master_key, slug),
         row_key(secrets.master_key),
         remembered,
+        acknowledged,
         TrustedAttestors(timestamp_trust(settings), policy),
     )
 
@@ -177,8 +191,8 @@ def _print(result: RestoreResult) -> None:
     if result.lost:
         output.print_message(
             f"{count(result.lost, 'entry', 'entries')} more were signed or appended but not "
-            "archived. The trail accepts entries but is not signed any more, so that no entry is "
-            "signed in the place of another."
+            "archived. Their loss is accepted: the newest entry of the trail names them, and the "
+            "signer goes on from there."
         )
     if result.was_public:
         output.print_message(

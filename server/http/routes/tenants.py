@@ -148,7 +148,7 @@ async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
         writes=True,
         body=ThawOrg,
         example={"reason": "restored from the backup of 3 May; verified whole"},
-        problems=(400, 409, 429, *WRITE_PROBLEMS),
+        problems=(400, 409, 423, 429, *WRITE_PROBLEMS),
     ),
 )
 async def thaw_org(request: HttpRequest, org: OrgSlug) -> OrgBody:

@@ -60,6 +60,8 @@ CHECKS_OF_KIND: Final[dict[str, tuple[str, ...]]] = {
     "beyond_head": ("head",),
     "head_mismatch": ("head",),
     "head_missing": ("head",),
+    "below_acknowledged": ("links", "head"),
+    "acknowledged_differs": ("links", "head"),
     "rewritten": ("tree",),
     "tile_mismatch": ("tree",),
     "tile_missing": ("tree",),
