@@ -247,10 +247,13 @@ async def test_the_mac_of_one_row_serves_no_other(rows: Rows, judged: JudgedTabl
     table = judged.table
     row = list(ROWS[table.name])
     at = {"departed": 1, "api_keys": 0, "verifications": 0}.get(table.name, 2)
-    row[at] = {
-        "api_keys": "fedcba9876543210", "idempotency": TODAY + timedelta(days=1),
-        "verifications": "ver_2", "departed": 3,
-    }.get(table.name, 7)  # fmt: skip
+    second: dict[str, Value] = {
+        "api_keys": "fedcba9876543210",
+        "idempotency": TODAY + timedelta(days=1),
+        "verifications": "ver_2",
+        "departed": 3,
+    }
+    row[at] = second.get(table.name, 7)
     if table.name == "departed":
         row[2] = 5
     other = tuple(row)
