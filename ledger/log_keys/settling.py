@@ -39,7 +39,8 @@ def settle(own: Sequence[bytes], stored: Sequence[tuple[int, bytes]]) -> Settled
         ):
             if known:
                 settled.aside.append(position)
-                settled.forks.append(position)
+                if not _is_same(own[position], statement):
+                    settled.forks.append(position)
             else:
                 settled.statements.append(statement)
                 right.add(position)
@@ -47,6 +48,11 @@ def settle(own: Sequence[bytes], stored: Sequence[tuple[int, bytes]]) -> Settled
             settled.aside.append(position)
     settled.missing.extend(at for at in range(max(right, default=0)) if at not in right)
     return settled
+
+
+def _is_same(own: bytes, statement: bytes) -> bool:
+    """Return whether two valid statements are about the same key, in another encoding."""
+    return parse_statement(own).statement == parse_statement(statement).statement
 
 
 def _follows(before: Sequence[bytes], statement: bytes) -> bool:

@@ -12,8 +12,10 @@ from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target, open_target
 from ledger.archive.writing.growth import REACH
 from ledger.errors import ArchiveObjectMissing
+from ledger.storage import archive_accounts
+from ledger.storage.archive_accounts import ArchiveAccount
 from ledger.tiles import EntryTile, Tile, bundles_of, tiles_of, verify_log
-from tests.support.archives import HISTORY, SignedTrail, account_of, read_in
+from tests.support.archives import HISTORY, ROW_KEY, SignedTrail, account_of, read_in
 from tests.support.trails import ORG, ORG_ID
 
 
@@ -123,3 +125,51 @@ async def test_nothing_is_added_to_an_archive_that_was_lost(
         await another.check()
         await archived_trail.archive(another)
     assert f"checkpoints/{301:016}" in read_in(tmp_path / "elsewhere" / ORG)
+
+
+PLANT = """
+INSERT INTO archived (target, org_id, size, leaves, root, objects, bytes, archived_at, mac)
+SELECT $1, org_id, $2, 0, decode(repeat('00', 32), 'hex'), 0, 0, now(), ''
+FROM trees WHERE org_id = $3"""
+
+
+async def test_a_planted_row_archives_nothing_and_keeps_nothing_from_being_archived(
+    archived_trail: SignedTrail, folder: Target
+) -> None:
+    """Attack A3 f: with the rights of the server's role, rows say that all is archived."""
+    await archived_trail.grow(20)
+    reported: list[str] = []
+    account = ArchiveAccount(
+        archived_trail.server, folder.url, ROW_KEY, lambda _, what: reported.append(what)
+    )
+    for size in (1_000_000, 20):
+        await archived_trail.server.execute(PLANT, folder.url, size, ORG_ID)
+    assert await account.upto(ORG_ID) is None
+    assert len(reported) == 2
+    assert await account.forged() == [ORG_ID]
+    assert ORG_ID not in await archive_accounts.due(archived_trail.server, folder.url, 0, 0)
+    await archived_trail.archive(folder)
+    found = await account.upto(ORG_ID)
+    assert found is not None
+    assert found.size == 20
+    assert (await ArchiveReader(folder, ORG).checkpoint()) is not None
+
+
+async def test_planted_accounts_of_attestations_keep_none_from_being_archived(
+    archived_trail: SignedTrail, folder: Target
+) -> None:
+    await archived_trail.grow(20)
+    added_at = await archived_trail.superuser.fetchval(
+        "INSERT INTO anchor_tokens (size, gen_time, token) VALUES (1, now(), 'x') RETURNING added_at"
+    )
+    await archived_trail.server.execute(
+        "INSERT INTO archived_attestations (target, kind, size, witness, added_at, mac) "
+        "VALUES ($1, 'token', 1, '', $2, '')",
+        folder.url,
+        added_at,
+    )
+    account = account_of(archived_trail.server, folder).attested
+    (waiting,) = await account.new(10, 100)
+    assert (waiting.kind, waiting.size, waiting.added_at) == ("token", 1, added_at)
+    await account.add(waiting)
+    assert await account.new(10, 100) == []

@@ -14,6 +14,7 @@ import pytest
 from tests.support.clusters import Cluster, blocking
 from tests.support.posting import problem_of
 from tests.support.serving import PeerAnswer, Server, start_server
+from tests.support.signed_trees import SignedTrees
 from tests.support.waiting import until
 
 
@@ -213,3 +214,44 @@ def test_equal_keys_of_two_orgs_can_not_be_recognised(server: Server) -> None:
             await connection.close()
 
     assert blocking(distinct()) == 2
+
+
+def test_rows_of_log_keys_that_do_not_continue_the_history_stop_nothing(server: Server) -> None:
+    """Attack A3 g: one planted row stopped `/v1/log/keys` and all bundles of all tenants."""
+    signed = SignedTrees(server)
+    path = f"/v1/orgs/{server.org}"
+    made = server.request("POST", f"{path}/entries", {"event_type": "one"}, key=server.admin_key)
+    assert made.status == 201
+    signed.sign()
+    signed.anchor()
+    before = server.request("GET", "/v1/log/keys")
+    assert before.status == 200
+    run(server, "INSERT INTO log_keys (position, statement) VALUES (1, 'x'), (-1, '')", owner=True)
+    again = server.request("GET", "/v1/log/keys")
+    assert (again.status, again.body) == (200, before.body)
+    asked = {"from_seq": 0, "to_seq": 0}
+    bundle = server.request("POST", f"{path}/bundles", asked, key=server.admin_key)
+    assert bundle.status == 200, bundle.body
+    signed.sign()  # publishes the history, as a signer that begins
+    until(lambda: any("log_keys" in detail for detail in details(server)), "no event")
+    job = server.request("POST", f"{path}/verifications?wait=60", {}, key=server.admin_key).json()
+    assert job["result"]["checks"]["rows"] is False
+    assert {fault["kind"] for fault in job["result"]["errors"]} == {"row_not_authentic"}
+    after = server.request("POST", f"{path}/entries", {"event_type": "two"}, key=server.admin_key)
+    assert after.status == 201  # it froze nothing
+    assert events_of(server, server.org)
+
+
+def test_an_org_whose_sealing_was_switched_off_is_found(server: Server) -> None:
+    """Attack A3 b: an entry in clear, in a trail whose first entries are sealed."""
+    org, key = server.create_org("sealed")
+    path = f"/v1/orgs/{org}"
+    body = {"event_type": "note", "subject": "dora"}
+    assert server.request("POST", f"{path}/entries", body, key=key).status == 201
+    run(server, f"UPDATE orgs SET privacy = 'plain' WHERE slug = '{org}'")
+    assert server.services is not None
+    server.services.directory._orgs.clear()  # as another process, or this one after a restart
+    assert server.request("POST", f"{path}/entries", body, key=key).status == 201
+    job = server.request("POST", f"{path}/verifications?wait=60", {}, key=key).json()
+    faults = [(fault["seq"], fault["kind"]) for fault in job["result"]["errors"]]
+    assert faults == [(1, "unsealed")]

@@ -19,7 +19,7 @@ from tests.support.quire_process import QuireProcess
 from tests.support.tampering import change, statement, steps, tamper
 
 SIGNED_S = 40.0
-UNCHECKED = dict.fromkeys(("external_time", "witnesses", "search_index", "rows"), "not_checked")
+UNCHECKED = dict.fromkeys(("external_time", "witnesses", "search_index"), "not_checked")
 
 
 @pytest.fixture

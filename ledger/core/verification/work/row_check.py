@@ -183,7 +183,7 @@ async def _check_log_keys(rows: RowReader, trust: RowTrust, found: RowCheck) -> 
     right = len(stored) - len(settled.aside)
     found.add("log_keys", right, [f"position {at}" for at in settled.aside])
     # The signer publishes a new key before it signs with it, so that only the newest may lack.
-    for position in settled.missing if right or not signed else [0]:
+    for position in settled.missing if stored or not signed else [0]:
         found.missing("log_keys", f"position {position}")
 
 
