@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from ledger.blocks.layout import BLOCK_ENTRIES, BlockDamaged
 from ledger.blocks.reading import UnreadableEntries
 from ledger.blocks.selecting import positions_of, tagged
+from ledger.blocks.slices import EntrySlice
 from ledger.storage.database import Connection
 from ledger.storage.entries.indexing.lookup import IndexedPart, TagLookup, TagPair
 from ledger.storage.entries.searching import block_rows
@@ -28,6 +29,7 @@ from ledger.storage.entries.searching.block_rows import (
 from ledger.storage.entries.searching.walking import (
     LOOP_BLOCKS,
     Item,
+    SlicedEntries,
     Step,
     chosen,
     off_loop,
@@ -42,14 +44,26 @@ BLOCKS_AT_ONCE: Final = 128
 SEQS_AT_ONCE: Final = 256
 """Entries of the index whose blocks are found at once, at most."""
 LEAST_SEQS: Final = 16
+SLICES_AT_ONCE: Final = 128
+"""Entries whose slices one statement reads, at most."""
+NEAR_ENTRIES: Final = 2
+"""Where there are more seqs in a group than that, on average, whole blocks are read."""
 NEAR: Final = 16
 """Seqs this far apart are looked up together: between them are few blocks, if any."""
 SELECTED: Final = InlineLimits(leaves=8 << 10, payloads=8 << 10)
 # Seqs of the parts: few at first, as a page is often filled by them.
 _PARTS: Final = (1 << 13, 1 << 16, 1 << 18)
 
-_Selection = tuple[TagRow | UnreadableEntries, Sequence[int]]
-"""A block and the positions of its selected entries, or a block that can't be read."""
+
+class _Selection(NamedTuple):
+    """A block and the positions of its selected entries, or a block that can't be read.
+
+    ``slices`` hold these entries, if they are there.
+    """
+
+    row: TagRow | UnreadableEntries
+    positions: Sequence[int]
+    slices: Sequence[EntrySlice] = ()
 
 
 class _Selected(NamedTuple):
@@ -129,8 +143,7 @@ async def _by_index(
         if descending:
             piece = offsets[max(len(offsets) - at - size, 0) : len(offsets) - at]
         some = [part.start + offset for offset in piece]
-        rows = await _holding(connection, part, some)
-        found = _each_in_one(rows, some)
+        found = await _found(connection, part, some)
         if found is not None:
             selections = found[::-1] if descending else found
             yield _Selected(selections, some[0 if descending else -1], 0)
@@ -140,14 +153,39 @@ async def _by_index(
                 yield scanned
 
 
-async def _holding(connection: Connection, part: IndexedPart, seqs: Sequence[int]) -> list[TagRow]:
-    """Return the keys of the blocks that hold these seqs, by their last seqs."""
-    span = part.range
-    since = _latest(span.since, part.since)
+async def _found(
+    connection: Connection, part: IndexedPart, seqs: Sequence[int]
+) -> list[_Selection] | None:
+    """Return the blocks that hold these seqs, by their last seqs; None unless each is in one.
+
+    Where the seqs are far apart, each with its slices.
+    """
     # The end of a range of times is excluded, and the last entry has the time ``part.until``.
-    bounded = span._replace(since=since)
-    rows = await block_rows.keys(connection, bounded, part.until, _near(seqs))
-    return sorted(set(rows))
+    span = part.range._replace(since=_latest(part.range.since, part.since))
+    groups = _near(seqs)
+    if len(groups) * NEAR_ENTRIES < len(seqs):
+        rows = await block_rows.keys(connection, span, part.until, groups)
+        return _each_in_one(sorted(set(rows)), seqs)
+    slices: list[EntrySlice] = []
+    for at in range(0, len(seqs), SLICES_AT_ONCE):
+        some = seqs[at : at + SLICES_AT_ONCE]
+        slices += await block_rows.slices_of(connection, span, part.until, some)
+    rows = sorted({TagRow(one.last_seq, one.anchored_at, one.first_seq, b"") for one in slices})
+    return _with_slices(_each_in_one(rows, seqs), slices)
+
+
+def _with_slices(
+    found: list[_Selection] | None, slices: Sequence[EntrySlice]
+) -> list[_Selection] | None:
+    """Return the selections with the slices of their entries; each has one."""
+    if found is None:
+        return None
+    by_seq = {one.seq: one for one in slices}
+    return [
+        _Selection(row, positions, [by_seq[row.first_seq + position] for position in positions])
+        for row, positions, _ in found
+        if isinstance(row, TagRow)
+    ]
 
 
 def _latest(*moments: datetime | None) -> datetime | None:
@@ -176,7 +214,7 @@ def _each_in_one(rows: Sequence[TagRow], seqs: Sequence[int]) -> list[_Selection
         while at < len(seqs) and row.first_seq <= seqs[at] <= row.last_seq:
             at += 1
         if at > start:
-            found.append((row, [seq - row.first_seq for seq in seqs[start:at]]))
+            found.append(_Selection(row, [seq - row.first_seq for seq in seqs[start:at]]))
     return found if at == len(seqs) else None
 
 
@@ -199,18 +237,19 @@ def _tagged(part: BlockRange, rows: Sequence[TagRow], tags: TagPair) -> list[_Se
         try:
             within = positions_of(row.first_seq, row.last_seq, row.tags, part.first, part.last)
         except BlockDamaged as error:
-            found.append((UnreadableEntries(row.first_seq, row.last_seq, str(error)), ()))
+            what = UnreadableEntries(row.first_seq, row.last_seq, str(error))
+            found.append(_Selection(what, ()))
         else:
             if positions := tagged(row.tags, *tags, within):
-                found.append((row, positions))
+                found.append(_Selection(row, positions))
     return found
 
 
 def _enough(waiting: Sequence[_Selection], limit: int) -> int:
     """Return how many of these blocks are read at once; 0: more are to be found before."""
     entries = 0
-    for number, (_, positions) in enumerate(waiting, 1):
-        entries += len(positions)
+    for number, selection in enumerate(waiting, 1):
+        entries += len(selection.positions)
         if number == BLOCKS_AT_ONCE or entries >= limit:
             return number
     return 0
@@ -226,7 +265,7 @@ def _last(span: BlockRange) -> int:
 
 def _end(selection: _Selection, span: BlockRange) -> int:
     """Return the last selected seq of a block, in the order of the range."""
-    row, positions = selection
+    row, positions, _ = selection
     if isinstance(row, UnreadableEntries):
         end = row.first_seq if span.descending else row.last_seq
     else:
@@ -238,14 +277,37 @@ async def _fetched(
     connection: Connection, part: BlockRange, group: Sequence[_Selection]
 ) -> list[Item]:
     """Return the entries to read of these blocks, in their order."""
-    keys = list(dict.fromkeys(row for row, _ in group if isinstance(row, TagRow)))
+    keys = [
+        (row, positions)
+        for row, positions, slices in group
+        if isinstance(row, TagRow) and not slices
+    ]
+    read = await blocks_of(connection, part, keys)
+    items: list[Item] = []
+    for row, positions, slices in group:
+        if isinstance(row, UnreadableEntries):
+            items.append(row)
+        elif slices:
+            items.append(SlicedEntries(row, positions, slices))
+        else:
+            items += read.pop(0)
+    return items
+
+
+async def blocks_of(
+    connection: Connection, part: BlockRange, selected: Sequence[tuple[TagRow, Sequence[int]]]
+) -> list[list[Item]]:
+    """Return what to read of each block, for these positions; nothing of a block that is missing."""
+    keys = list(dict.fromkeys(row for row, _ in selected))
+    if not keys:
+        return []
     fetched = {
         (row.last_seq, row.anchored_at): row
         for row in await block_rows.chosen_rows(connection, part.org_id, keys, SELECTED)
     }
-    selected = [
-        (row if isinstance(row, UnreadableEntries) else fetched[row[:2]], positions)
-        for row, positions in group
-        if isinstance(row, UnreadableEntries) or row[:2] in fetched
+    rows = [
+        [(fetched[row[:2]], positions)] if row[:2] in fetched else [] for row, positions in selected
     ]
-    return await off_loop(len(keys) > LOOP_BLOCKS, chosen, part, selected)
+    return await off_loop(
+        len(keys) > LOOP_BLOCKS, lambda: [chosen(part, of_block) for of_block in rows]
+    )
