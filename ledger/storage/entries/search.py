@@ -63,7 +63,10 @@ class _Found(NamedTuple):
 
 
 # Forces the order of the primary key: a planner with old statistics would sort all rows of an org.
-IN_ORDER: Final = "SET LOCAL enable_sort = off"
+# The plans are the same for all parameters: to plan a page anew costs as much as to read it.
+IN_ORDER: Final = """
+SET LOCAL enable_sort = off;
+SET LOCAL plan_cache_mode = force_generic_plan"""
 # Key columns only: the block that holds a seq, or none.
 BLOCK_AT: Final = """
 SELECT anchored_at, first_seq, last_seq FROM entries
