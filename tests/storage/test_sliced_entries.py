@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 
 import pytest
 
@@ -11,7 +12,7 @@ from ledger.blocks.block import Block
 from ledger.blocks.layout import FRAME_BYTES
 from ledger.blocks.slices import entry_in
 from ledger.chain import StoredEntry
-from ledger.storage.entries import search
+from ledger.storage.entries import search, writing
 from ledger.storage.entries.blocks import DamagedTrail
 from ledger.storage.entries.indexing.lookup import SearchIndex
 from ledger.storage.entries.searching import block_rows
@@ -114,6 +115,22 @@ async def test_a_damaged_block_is_named_by_a_search_as_without_the_index(
             at = page.next_seq
         outcomes.append(seen)
     assert outcomes[0] == outcomes[1]
+
+
+async def test_blocks_planted_between_two_entries_of_a_block_hide_none(trail: IndexedTrail) -> None:
+    """So many that the block is not among those which are looked at for the first entry."""
+    seqs = [entry.seq for entry in trail.entries[256:512] if b'"actor":"a7"' in entry.leaf]
+    first, last = seqs[0], seqs[-1]
+    later = timedelta(microseconds=1)
+    between = [entry for entry in trail.entries[first + 1 : last : 2] if entry.seq not in seqs][:5]
+    assert len(between) == 5
+    for entry in between:
+        planted = entry._replace(anchored_at=entry.anchored_at + later)
+        await writing.add(trail.superuser, [planted])
+    where = by(actor="a7")
+    for descending in (False, True):
+        found = await trail.find(where, descending=descending, limit=10)
+        assert sorted(found) == trail.expected(where)
 
 
 async def unreported(_org_id: int, rows: object) -> None:

@@ -15,7 +15,7 @@ from ledger.blocks.selecting import PAIR_BYTES, BlockRow
 from ledger.blocks.slices import EntrySlice
 from ledger.storage.database import Connection
 from ledger.storage.entries.blocks import EARLIEST, LATEST
-from ledger.storage.entries.sliced import sliced
+from ledger.storage.entries.searching.slicing import sliced
 
 ROWS_AT_ONCE: Final = 1_024
 """Blocks that one statement returns at most."""

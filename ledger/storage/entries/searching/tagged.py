@@ -8,15 +8,13 @@ the tags of all blocks around decide.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import datetime
 from functools import partial
-from itertools import chain, pairwise, repeat
+from itertools import chain, repeat
 from typing import Final, NamedTuple
 
 from ledger.blocks.layout import BLOCK_ENTRIES, BlockDamaged
 from ledger.blocks.reading import UnreadableEntries
 from ledger.blocks.selecting import positions_of, tagged
-from ledger.blocks.slices import EntrySlice
 from ledger.storage.database import Connection
 from ledger.storage.entries.indexing.lookup import IndexedPart, TagLookup, TagPair
 from ledger.storage.entries.searching import block_rows
@@ -26,6 +24,7 @@ from ledger.storage.entries.searching.block_rows import (
     InlineLimits,
     TagRow,
 )
+from ledger.storage.entries.searching.named import SelectedEntries, named_entries
 from ledger.storage.entries.searching.walking import (
     LOOP_BLOCKS,
     Item,
@@ -44,32 +43,15 @@ BLOCKS_AT_ONCE: Final = 128
 SEQS_AT_ONCE: Final = 256
 """Entries of the index whose blocks are found at once, at most."""
 LEAST_SEQS: Final = 16
-SLICES_AT_ONCE: Final = 128
-"""Entries whose slices one statement reads, at most."""
-NEAR_ENTRIES: Final = 2
-"""Where there are more seqs in a group than that, on average, whole blocks are read."""
-NEAR: Final = 16
-"""Seqs this far apart are looked up together: between them are few blocks, if any."""
 SELECTED: Final = InlineLimits(leaves=8 << 10, payloads=8 << 10)
 # Seqs of the parts: few at first, as a page is often filled by them.
 _PARTS: Final = (1 << 13, 1 << 16, 1 << 18)
 
 
-class _Selection(NamedTuple):
-    """A block and the positions of its selected entries, or a block that can't be read.
-
-    ``slices`` hold these entries, if they are there.
-    """
-
-    row: TagRow | UnreadableEntries
-    positions: Sequence[int]
-    slices: Sequence[EntrySlice] = ()
-
-
 class _Selected(NamedTuple):
     """Selected entries in the order of the walk, the last seq covered, and the blocks read."""
 
-    selections: Sequence[_Selection]
+    selections: Sequence[SelectedEntries]
     covered: int
     blocks: int
 
@@ -86,7 +68,7 @@ async def tagged_entries(
     ``lookup`` looks in the search index. Ends before the end of the range after SCANNED_BLOCKS.
     Raises asyncpg's errors.
     """
-    waiting: list[_Selection] = []
+    waiting: list[SelectedEntries] = []
     blocks, covered = 0, _before(span)
     async for found in _selected(connection, span, tags, limit, lookup):
         waiting += found.selections
@@ -143,7 +125,7 @@ async def _by_index(
         if descending:
             piece = offsets[max(len(offsets) - at - size, 0) : len(offsets) - at]
         some = [part.start + offset for offset in piece]
-        found = await _found(connection, part, some)
+        found = await named_entries(connection, part, some)
         if found is not None:
             selections = found[::-1] if descending else found
             yield _Selected(selections, some[0 if descending else -1], 0)
@@ -151,71 +133,6 @@ async def _by_index(
         for window in _windows(part.range, some):
             async for scanned in _by_blocks(connection, window, tags):
                 yield scanned
-
-
-async def _found(
-    connection: Connection, part: IndexedPart, seqs: Sequence[int]
-) -> list[_Selection] | None:
-    """Return the blocks that hold these seqs, by their last seqs; None unless each is in one.
-
-    Where the seqs are far apart, each with its slices.
-    """
-    # The end of a range of times is excluded, and the last entry has the time ``part.until``.
-    span = part.range._replace(since=_latest(part.range.since, part.since))
-    groups = _near(seqs)
-    if len(groups) * NEAR_ENTRIES < len(seqs):
-        rows = await block_rows.keys(connection, span, part.until, groups)
-        return _each_in_one(sorted(set(rows)), seqs)
-    slices: list[EntrySlice] = []
-    for at in range(0, len(seqs), SLICES_AT_ONCE):
-        some = seqs[at : at + SLICES_AT_ONCE]
-        slices += await block_rows.slices_of(connection, span, part.until, some)
-    rows = sorted({TagRow(one.last_seq, one.anchored_at, one.first_seq, b"") for one in slices})
-    return _with_slices(_each_in_one(rows, seqs), slices)
-
-
-def _with_slices(
-    found: list[_Selection] | None, slices: Sequence[EntrySlice]
-) -> list[_Selection] | None:
-    """Return the selections with the slices of their entries; each has one."""
-    if found is None:
-        return None
-    by_seq = {one.seq: one for one in slices}
-    return [
-        _Selection(row, positions, [by_seq[row.first_seq + position] for position in positions])
-        for row, positions, _ in found
-        if isinstance(row, TagRow)
-    ]
-
-
-def _latest(*moments: datetime | None) -> datetime | None:
-    return max((moment for moment in moments if moment is not None), default=None)
-
-
-def _near(seqs: Sequence[int]) -> list[tuple[int, int]]:
-    """Return first and last of each group of seqs near each other; none crosses a block's border."""
-    groups = [(seqs[0], seqs[0])]
-    for before, seq in pairwise(seqs):
-        if seq - before <= NEAR and seq // BLOCK_ENTRIES == before // BLOCK_ENTRIES:
-            groups[-1] = (groups[-1][0], seq)
-        else:
-            groups.append((seq, seq))
-    return groups
-
-
-def _each_in_one(rows: Sequence[TagRow], seqs: Sequence[int]) -> list[_Selection] | None:
-    """Return the positions of the seqs in their blocks; None unless each is in exactly one."""
-    if any(after.first_seq <= before.last_seq for before, after in pairwise(rows)):
-        return None
-    found: list[_Selection] = []
-    at = 0
-    for row in rows:
-        start = at
-        while at < len(seqs) and row.first_seq <= seqs[at] <= row.last_seq:
-            at += 1
-        if at > start:
-            found.append(_Selection(row, [seq - row.first_seq for seq in seqs[start:at]]))
-    return found if at == len(seqs) else None
 
 
 def _windows(span: BlockRange, seqs: Sequence[int]) -> Iterable[BlockRange]:
@@ -231,21 +148,21 @@ def _windows(span: BlockRange, seqs: Sequence[int]) -> Iterable[BlockRange]:
         )
 
 
-def _tagged(part: BlockRange, rows: Sequence[TagRow], tags: TagPair) -> list[_Selection]:
-    found: list[_Selection] = []
+def _tagged(part: BlockRange, rows: Sequence[TagRow], tags: TagPair) -> list[SelectedEntries]:
+    found: list[SelectedEntries] = []
     for row in rows:
         try:
             within = positions_of(row.first_seq, row.last_seq, row.tags, part.first, part.last)
         except BlockDamaged as error:
             what = UnreadableEntries(row.first_seq, row.last_seq, str(error))
-            found.append(_Selection(what, ()))
+            found.append(SelectedEntries(what, ()))
         else:
             if positions := tagged(row.tags, *tags, within):
-                found.append(_Selection(row, positions))
+                found.append(SelectedEntries(row, positions))
     return found
 
 
-def _enough(waiting: Sequence[_Selection], limit: int) -> int:
+def _enough(waiting: Sequence[SelectedEntries], limit: int) -> int:
     """Return how many of these blocks are read at once; 0: more are to be found before."""
     entries = 0
     for number, selection in enumerate(waiting, 1):
@@ -263,7 +180,7 @@ def _last(span: BlockRange) -> int:
     return span.first if span.descending else span.last
 
 
-def _end(selection: _Selection, span: BlockRange) -> int:
+def _end(selection: SelectedEntries, span: BlockRange) -> int:
     """Return the last selected seq of a block, in the order of the range."""
     row, positions, _ = selection
     if isinstance(row, UnreadableEntries):
@@ -274,7 +191,7 @@ def _end(selection: _Selection, span: BlockRange) -> int:
 
 
 async def _fetched(
-    connection: Connection, part: BlockRange, group: Sequence[_Selection]
+    connection: Connection, part: BlockRange, group: Sequence[SelectedEntries]
 ) -> list[Item]:
     """Return the entries to read of these blocks, in their order."""
     keys = [
