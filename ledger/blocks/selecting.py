@@ -61,6 +61,11 @@ class MatchedRecord(NamedTuple):
         return self.row.first_seq + self.position
 
     @property
+    def anchored_at(self) -> datetime:
+        """The time of the entry."""
+        return self.row.anchored_at
+
+    @property
     def leaf(self) -> bytes:
         """The leaf of the entry."""
         return self.record[HASH_BYTES:]

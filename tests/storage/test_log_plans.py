@@ -49,6 +49,7 @@ QUERIES: dict[str, tuple[str, list[object]]] = {
     "blocks of a span": (blocks.PAGE, [ORG, 0, 4_999, NOW, NOW, 16, NOW]),
     "parts of blocks": (parts.PARTS, [[ORG], [77], [NOW], [1], [9], [1], [9]]),
     "keys of blocks": (block_rows.KEYS, [ORG, [7, 900], [7, 909], NOW, LATER, NOW]),
+    "slices of entries": (block_rows.SLICED, [ORG, [7, 900], NOW, LATER, NOW]),
     "tags of a run": (run_tags.TAGS, [ORG, 1_024, 1_343, NOW, NOW]),
     "index rows": (index_rows.AT, [ORG, 1, 14, [3, 4], [7, 7]]),
     "newest index row": (index_rows.NEWEST, [ORG, 1, 14, 77]),

@@ -15,7 +15,6 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from ledger.blocks.reading import UnreadableEntries
-from ledger.blocks.selecting import MatchedRecord
 from ledger.chain import StoredEntry
 from ledger.storage.database import Connection, Database
 from ledger.storage.entries.blocks import unreadable
@@ -25,7 +24,7 @@ from ledger.storage.entries.indexing.lookup import SearchIndex, TagLookup, TagPa
 from ledger.storage.entries.searching import matching
 from ledger.storage.entries.searching.block_rows import BlockRange
 from ledger.storage.entries.searching.locating import Located, located
-from ledger.storage.entries.searching.matching import LeafFilter
+from ledger.storage.entries.searching.matching import LeafFilter, Match
 from ledger.storage.entries.searching.stored_frames import completed
 
 SCAN_WINDOW: Final = 100_000
@@ -58,13 +57,16 @@ class Page(NamedTuple):
 class _Found(NamedTuple):
     """Records in order, the last seq searched, and what ended the search if it can't be read."""
 
-    records: list[MatchedRecord]
+    records: list[Match]
     searched: int
     unreadable: UnreadableEntries | None
 
 
 # Forces the order of the primary key: a planner with old statistics would sort all rows of an org.
-IN_ORDER: Final = "SET LOCAL enable_sort = off"
+# The plans are the same for all parameters: to plan a page anew costs as much as to read it.
+IN_ORDER: Final = """
+SET LOCAL enable_sort = off;
+SET LOCAL plan_cache_mode = force_generic_plan"""
 # Key columns only: the block that holds a seq, or none.
 BLOCK_AT: Final = """
 SELECT anchored_at, first_seq, last_seq FROM entries
@@ -163,7 +165,7 @@ async def _located(
     if _window_of(where) is None:
         return await located(connection, span, limit)
     found = await _search(connection, span, where, limit, None, lookup)
-    places = [(record.seq, record.row.anchored_at) for record in found.records]
+    places = [(record.seq, record.anchored_at) for record in found.records]
     return Located(places, found.searched, found.unreadable)
 
 
@@ -177,7 +179,7 @@ async def _search(
 ) -> _Found:
     """Return the first matching records of a range, up to a number, and up to bytes of payloads."""
     tags_and_patterns = LeafFilter(where.actor_tag, where.subject_tag, where.patterns)
-    records: list[MatchedRecord] = []
+    records: list[Match] = []
     size, searched = 0, _before(span.last if span.descending else span.first, span.descending)
     async for batch in matching.batches(connection, span, tags_and_patterns, limit, lookup):
         damaged = _nearest(batch.unreadable, descending=span.descending)
@@ -186,13 +188,17 @@ async def _search(
             if edge is not None and (record.seq <= edge if span.descending else record.seq >= edge):
                 break
             records.append(record)
-            size += record.payload_size
+            size += _payload_size(record)
             if len(records) == limit or (page_bytes is not None and size >= page_bytes):
                 return _Found(records, record.seq, None)
         if edge is not None:
             return _Found(records, _before(edge, span.descending), damaged)
         searched = batch.searched
     return _Found(records, searched, None)
+
+
+def _payload_size(record: Match) -> int:
+    return len(record.payload) if isinstance(record, StoredEntry) else record.payload_size
 
 
 def _nearest(

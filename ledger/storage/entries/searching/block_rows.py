@@ -12,8 +12,10 @@ from typing import Final, Literal, NamedTuple
 
 from ledger.blocks.layout import BLOCK_ENTRIES
 from ledger.blocks.selecting import PAIR_BYTES, BlockRow
+from ledger.blocks.slices import EntrySlice
 from ledger.storage.database import Connection
 from ledger.storage.entries.blocks import EARLIEST, LATEST
+from ledger.storage.entries.searching.slicing import sliced
 
 ROWS_AT_ONCE: Final = 1_024
 """Blocks that one statement returns at most."""
@@ -129,6 +131,15 @@ CROSS JOIN LATERAL (
       AND anchored_at >= $4 AND anchored_at < $5 AND anchored_at <= $6
     ORDER BY last_seq, anchored_at LIMIT w.high - w.low + 3
 ) AS e WHERE e.first_seq <= w.high"""
+# For each seq the blocks that may hold it, the next two among them, as for KEYS.
+SLICED: Final = sliced("""
+    SELECT e.*, w.seq AS wanted FROM unnest($2::bigint[]) AS w (seq)
+    CROSS JOIN LATERAL (
+        SELECT * FROM entries
+        WHERE org_id = $1 AND last_seq >= w.seq AND last_seq <= (w.seq | 255)
+          AND anchored_at >= $3 AND anchored_at < $4 AND anchored_at <= $5
+        ORDER BY last_seq, anchored_at LIMIT 3
+    ) AS e WHERE e.first_seq <= w.seq""")
 _NEXT: Final = """
 SELECT {edge} FROM entries WHERE org_id = $1 AND last_seq {beyond} $2::bigint ORDER BY last_seq {order} LIMIT 1"""
 NEXT_UP: Final = _NEXT.format(edge="greatest(first_seq, $2::bigint + 1)", beyond=">", order="ASC")
@@ -168,6 +179,18 @@ async def keys(
     lows, highs = [low for low, _ in groups], [high for _, high in groups]
     rows = await connection.fetch(KEYS, org_id, lows, highs, since, before, until or LATEST)
     return [TagRow(row[0], row[1], row[2], b"") for row in rows]
+
+
+async def slices_of(
+    connection: Connection, span: BlockRange, until: datetime | None, seqs: Sequence[int]
+) -> list[EntrySlice]:
+    """Return the slices of these entries; one for each block that says that it holds a seq.
+
+    ``span`` bounds the times, as does ``until``, which is included. Raises asyncpg's errors.
+    """
+    org_id, _, _, since, before = span.key()
+    rows = await connection.fetch(SLICED, org_id, seqs, since, before, until or LATEST)
+    return [EntrySlice(*row) for row in rows]
 
 
 async def chosen_rows(

@@ -12,18 +12,23 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from ledger.blocks.reading import UnreadableEntries
-from ledger.blocks.selecting import ChosenEntries, MatchedRecord, Matches, matching
+from ledger.blocks.selecting import ChosenEntries, MatchedRecord, matching
+from ledger.blocks.slices import entry_in
+from ledger.chain import StoredEntry
 from ledger.storage.database import Connection
 from ledger.storage.entries.blocks import LOOP_BYTES
 from ledger.storage.entries.indexing.lookup import TagLookup, TagPair
 from ledger.storage.entries.searching import walking
-from ledger.storage.entries.searching.block_rows import BYTES_AT_ONCE, BlockRange
+from ledger.storage.entries.searching.block_rows import BYTES_AT_ONCE, BlockRange, TagRow
 from ledger.storage.entries.searching.stored_frames import fetch_frames
-from ledger.storage.entries.searching.tagged import tagged_entries
-from ledger.storage.entries.searching.walking import Item, off_loop
+from ledger.storage.entries.searching.tagged import blocks_of, tagged_entries
+from ledger.storage.entries.searching.walking import Item, SlicedEntries, off_loop
 
 SCANNED_BYTES: Final = 64 << 20
 """Raw bytes of records that one search reads; it ends early after more."""
+
+LOOP_SLICES_BYTES: Final = 32 << 10
+"""Stored bytes of slices that are read on the event loop; more are read on another thread."""
 
 
 class LeafFilter(NamedTuple):
@@ -37,10 +42,21 @@ class LeafFilter(NamedTuple):
     patterns: Sequence[bytes]
 
 
-class MatchBatch(NamedTuple):
-    """Matching records in their order, what can't be read, and the last seq searched."""
+Match = MatchedRecord | StoredEntry
+"""A matching record, or the whole entry where it was read already."""
 
-    records: list[MatchedRecord]
+
+class FoundMatches(NamedTuple):
+    """What matches, and the selected entries that can't be read."""
+
+    records: list[Match]
+    unreadable: list[UnreadableEntries]
+
+
+class MatchBatch(NamedTuple):
+    """What matches, in its order, what can't be read, and the last seq searched."""
+
+    records: list[Match]
     unreadable: list[UnreadableEntries]
     searched: int
 
@@ -95,6 +111,8 @@ def _groups(items: Sequence[Item]) -> Iterable[tuple[Sequence[Item], bool]]:
 def _raw_bytes(item: Item) -> int:
     if isinstance(item, UnreadableEntries):
         return 0
+    if isinstance(item, SlicedEntries):
+        return sum(len(one.leaves) + len(one.payloads) for one in item.slices)
     return sum(frame.raw_size for frame in item.frames)
 
 
@@ -108,28 +126,66 @@ def _end(item: Item, span: BlockRange) -> int:
 
 async def _read(
     connection: Connection, span: BlockRange, group: Sequence[Item], patterns: Sequence[bytes]
-) -> Matches:
-    chosen = [item for item in group if isinstance(item, ChosenEntries)]
+) -> FoundMatches:
+    found = FoundMatches([], [item for item in group if isinstance(item, UnreadableEntries)])
+    items = [item for item in group if isinstance(item, ChosenEntries)]
+    sliced = [item for item in group if isinstance(item, SlicedEntries)]
+    if sliced:
+        large = sum(map(_raw_bytes, sliced)) > LOOP_SLICES_BYTES
+        matched, others = await off_loop(large, _in_slices, span.org_id, sliced, patterns)
+        found.records.extend(matched)
+        for some in await blocks_of(connection, span, others):
+            items += [item for item in some if isinstance(item, ChosenEntries)]
+            found.unreadable.extend(item for item in some if isinstance(item, UnreadableEntries))
+    if items:
+        await _read_blocks(connection, span, items, patterns, found)
+    found.records.sort(key=_place, reverse=span.descending)
+    return found
+
+
+def _in_slices(
+    org_id: int, sliced: Sequence[SlicedEntries], patterns: Sequence[bytes]
+) -> tuple[list[StoredEntry], list[tuple[TagRow, Sequence[int]]]]:
+    """Return the matching entries, and those that must be read from their blocks."""
+    matched: list[StoredEntry] = []
+    others: list[tuple[TagRow, Sequence[int]]] = []
+    for row, positions, slices in sliced:
+        entries = [entry_in(org_id, one) for one in slices]
+        matched += [
+            entry for entry in entries
+            if entry is not None and all(pattern in entry.leaf for pattern in patterns)
+        ]  # fmt: skip
+        rest = [at for at, entry in zip(positions, entries, strict=True) if entry is None]
+        if rest:
+            others.append((row, rest))
+    return matched, others
+
+
+async def _read_blocks(
+    connection: Connection,
+    span: BlockRange,
+    chosen: Sequence[ChosenEntries],
+    patterns: Sequence[bytes],
+    found: FoundMatches,
+) -> None:
+    """Add what matches in these blocks."""
     frames = [(item.row, frame) for item in chosen for frame in item.frames]
     stored = iter(await fetch_frames(connection, span.org_id, "leaves", frames))
     parts = [(item, [next(stored) for _ in item.frames]) for item in chosen]
     large = sum(frame.raw_size for _, frame in frames) > LOOP_BYTES
-    found = await off_loop(large, _matching, parts, patterns)
-    found.records.sort(key=_place, reverse=span.descending)
-    found.unreadable.extend(item for item in group if isinstance(item, UnreadableEntries))
-    return found
+    await off_loop(large, _add_matching, parts, patterns, found)
 
 
-def _matching(
-    parts: Sequence[tuple[ChosenEntries, Sequence[bytes]]], patterns: Sequence[bytes]
-) -> Matches:
-    found = Matches([], [])
+def _add_matching(
+    parts: Sequence[tuple[ChosenEntries, Sequence[bytes]]],
+    patterns: Sequence[bytes],
+    found: FoundMatches,
+) -> None:
     for chosen, stored in parts:
         records, unreadable = matching(chosen, stored, patterns)
         found.records.extend(records)
         found.unreadable.extend(unreadable)
-    return found
 
 
-def _place(record: MatchedRecord) -> tuple[int, datetime]:
-    return record.seq, record.row.anchored_at
+def _place(record: Match) -> tuple[int, datetime]:
+    return record.seq, record.anchored_at

@@ -6,14 +6,13 @@ import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
-from ledger.blocks.selecting import MatchedRecord
 from ledger.chain import StoredEntry
 from ledger.storage.database import Connection, Database
 from ledger.storage.entries.blocks import unreadable
 from ledger.storage.entries.search import IN_ORDER
 from ledger.storage.entries.searching import matching
 from ledger.storage.entries.searching.block_rows import BlockRange
-from ledger.storage.entries.searching.matching import LeafFilter
+from ledger.storage.entries.searching.matching import LeafFilter, Match
 from ledger.storage.entries.searching.stored_frames import completed
 from ledger.storage.entries.searching.walking import off_loop
 
@@ -59,7 +58,7 @@ async def naming(
 
 async def _about_rows(
     connection: Connection, org_id: int, first: int, last: int, patterns: Sequence[bytes]
-) -> AsyncIterator[list[MatchedRecord]]:
+) -> AsyncIterator[list[Match]]:
     """Yield all records of a range whose leaves contain these bytes. Raises DamagedTrail."""
     await connection.execute(IN_ORDER)
     at = first
@@ -72,9 +71,9 @@ async def _about_rows(
             at = batch.searched + 1
 
 
-def _widen(stretches: dict[int, tuple[int, int]], records: Iterable[MatchedRecord]) -> None:
+def _widen(stretches: dict[int, tuple[int, int]], records: Iterable[Match]) -> None:
     for record in records:
-        named = _ROW_ID.search(record.record)
+        named = _ROW_ID.search(record.leaf)
         if named is not None:
             number, row_id = record.seq >> STRETCH_BITS, int(named[1])
             lowest, highest = stretches.get(number, (row_id, row_id))

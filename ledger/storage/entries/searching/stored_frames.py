@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Final, Literal
 
 from ledger.blocks.frames import content_of
@@ -48,7 +49,7 @@ async def fetch_frames(
 
 
 async def completed(
-    connection: Connection, org_id: int, records: Sequence[MatchedRecord]
+    connection: Connection, org_id: int, records: Sequence[MatchedRecord | StoredEntry]
 ) -> tuple[list[StoredEntry], UnreadableEntries | None]:
     """Return the entries of these records, with their payloads, in their order.
 
@@ -56,7 +57,7 @@ async def completed(
     Raises asyncpg's errors.
     """
     entries: list[StoredEntry] = []
-    for run in _runs(records):
+    for run in _runs_between(records, entries):
         frames = {_place(record): (record.row, _needed(record)) for record in run}
         stored = await fetch_frames(connection, org_id, "payloads", [*frames.values()])
         known = dict(zip(frames, stored, strict=True))
@@ -65,6 +66,16 @@ async def completed(
         if unreadable is not None:
             return entries, unreadable
     return entries, None
+
+
+def _runs_between(
+    records: Sequence[MatchedRecord | StoredEntry], entries: list[StoredEntry]
+) -> Iterator[Sequence[MatchedRecord]]:
+    """Yield the records to complete, in runs; add entries before, between and after to the list."""
+    for _, some in groupby(records, lambda record: isinstance(record, StoredEntry)):
+        together = list(some)
+        entries += [one for one in together if isinstance(one, StoredEntry)]
+        yield from _runs([one for one in together if isinstance(one, MatchedRecord)])
 
 
 def _runs(records: Sequence[MatchedRecord]) -> Iterator[Sequence[MatchedRecord]]:

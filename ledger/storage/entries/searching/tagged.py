@@ -8,9 +8,8 @@ the tags of all blocks around decide.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import datetime
 from functools import partial
-from itertools import chain, pairwise, repeat
+from itertools import chain, repeat
 from typing import Final, NamedTuple
 
 from ledger.blocks.layout import BLOCK_ENTRIES, BlockDamaged
@@ -25,9 +24,11 @@ from ledger.storage.entries.searching.block_rows import (
     InlineLimits,
     TagRow,
 )
+from ledger.storage.entries.searching.named import SelectedEntries, named_entries
 from ledger.storage.entries.searching.walking import (
     LOOP_BLOCKS,
     Item,
+    SlicedEntries,
     Step,
     chosen,
     off_loop,
@@ -42,20 +43,15 @@ BLOCKS_AT_ONCE: Final = 128
 SEQS_AT_ONCE: Final = 256
 """Entries of the index whose blocks are found at once, at most."""
 LEAST_SEQS: Final = 16
-NEAR: Final = 16
-"""Seqs this far apart are looked up together: between them are few blocks, if any."""
 SELECTED: Final = InlineLimits(leaves=8 << 10, payloads=8 << 10)
 # Seqs of the parts: few at first, as a page is often filled by them.
 _PARTS: Final = (1 << 13, 1 << 16, 1 << 18)
-
-_Selection = tuple[TagRow | UnreadableEntries, Sequence[int]]
-"""A block and the positions of its selected entries, or a block that can't be read."""
 
 
 class _Selected(NamedTuple):
     """Selected entries in the order of the walk, the last seq covered, and the blocks read."""
 
-    selections: Sequence[_Selection]
+    selections: Sequence[SelectedEntries]
     covered: int
     blocks: int
 
@@ -72,7 +68,7 @@ async def tagged_entries(
     ``lookup`` looks in the search index. Ends before the end of the range after SCANNED_BLOCKS.
     Raises asyncpg's errors.
     """
-    waiting: list[_Selection] = []
+    waiting: list[SelectedEntries] = []
     blocks, covered = 0, _before(span)
     async for found in _selected(connection, span, tags, limit, lookup):
         waiting += found.selections
@@ -129,8 +125,7 @@ async def _by_index(
         if descending:
             piece = offsets[max(len(offsets) - at - size, 0) : len(offsets) - at]
         some = [part.start + offset for offset in piece]
-        rows = await _holding(connection, part, some)
-        found = _each_in_one(rows, some)
+        found = await named_entries(connection, part, some)
         if found is not None:
             selections = found[::-1] if descending else found
             yield _Selected(selections, some[0 if descending else -1], 0)
@@ -138,46 +133,6 @@ async def _by_index(
         for window in _windows(part.range, some):
             async for scanned in _by_blocks(connection, window, tags):
                 yield scanned
-
-
-async def _holding(connection: Connection, part: IndexedPart, seqs: Sequence[int]) -> list[TagRow]:
-    """Return the keys of the blocks that hold these seqs, by their last seqs."""
-    span = part.range
-    since = _latest(span.since, part.since)
-    # The end of a range of times is excluded, and the last entry has the time ``part.until``.
-    bounded = span._replace(since=since)
-    rows = await block_rows.keys(connection, bounded, part.until, _near(seqs))
-    return sorted(set(rows))
-
-
-def _latest(*moments: datetime | None) -> datetime | None:
-    return max((moment for moment in moments if moment is not None), default=None)
-
-
-def _near(seqs: Sequence[int]) -> list[tuple[int, int]]:
-    """Return first and last of each group of seqs near each other; none crosses a block's border."""
-    groups = [(seqs[0], seqs[0])]
-    for before, seq in pairwise(seqs):
-        if seq - before <= NEAR and seq // BLOCK_ENTRIES == before // BLOCK_ENTRIES:
-            groups[-1] = (groups[-1][0], seq)
-        else:
-            groups.append((seq, seq))
-    return groups
-
-
-def _each_in_one(rows: Sequence[TagRow], seqs: Sequence[int]) -> list[_Selection] | None:
-    """Return the positions of the seqs in their blocks; None unless each is in exactly one."""
-    if any(after.first_seq <= before.last_seq for before, after in pairwise(rows)):
-        return None
-    found: list[_Selection] = []
-    at = 0
-    for row in rows:
-        start = at
-        while at < len(seqs) and row.first_seq <= seqs[at] <= row.last_seq:
-            at += 1
-        if at > start:
-            found.append((row, [seq - row.first_seq for seq in seqs[start:at]]))
-    return found if at == len(seqs) else None
 
 
 def _windows(span: BlockRange, seqs: Sequence[int]) -> Iterable[BlockRange]:
@@ -193,24 +148,25 @@ def _windows(span: BlockRange, seqs: Sequence[int]) -> Iterable[BlockRange]:
         )
 
 
-def _tagged(part: BlockRange, rows: Sequence[TagRow], tags: TagPair) -> list[_Selection]:
-    found: list[_Selection] = []
+def _tagged(part: BlockRange, rows: Sequence[TagRow], tags: TagPair) -> list[SelectedEntries]:
+    found: list[SelectedEntries] = []
     for row in rows:
         try:
             within = positions_of(row.first_seq, row.last_seq, row.tags, part.first, part.last)
         except BlockDamaged as error:
-            found.append((UnreadableEntries(row.first_seq, row.last_seq, str(error)), ()))
+            what = UnreadableEntries(row.first_seq, row.last_seq, str(error))
+            found.append(SelectedEntries(what, ()))
         else:
             if positions := tagged(row.tags, *tags, within):
-                found.append((row, positions))
+                found.append(SelectedEntries(row, positions))
     return found
 
 
-def _enough(waiting: Sequence[_Selection], limit: int) -> int:
+def _enough(waiting: Sequence[SelectedEntries], limit: int) -> int:
     """Return how many of these blocks are read at once; 0: more are to be found before."""
     entries = 0
-    for number, (_, positions) in enumerate(waiting, 1):
-        entries += len(positions)
+    for number, selection in enumerate(waiting, 1):
+        entries += len(selection.positions)
         if number == BLOCKS_AT_ONCE or entries >= limit:
             return number
     return 0
@@ -224,9 +180,9 @@ def _last(span: BlockRange) -> int:
     return span.first if span.descending else span.last
 
 
-def _end(selection: _Selection, span: BlockRange) -> int:
+def _end(selection: SelectedEntries, span: BlockRange) -> int:
     """Return the last selected seq of a block, in the order of the range."""
-    row, positions = selection
+    row, positions, _ = selection
     if isinstance(row, UnreadableEntries):
         end = row.first_seq if span.descending else row.last_seq
     else:
@@ -235,17 +191,40 @@ def _end(selection: _Selection, span: BlockRange) -> int:
 
 
 async def _fetched(
-    connection: Connection, part: BlockRange, group: Sequence[_Selection]
+    connection: Connection, part: BlockRange, group: Sequence[SelectedEntries]
 ) -> list[Item]:
     """Return the entries to read of these blocks, in their order."""
-    keys = list(dict.fromkeys(row for row, _ in group if isinstance(row, TagRow)))
+    keys = [
+        (row, positions)
+        for row, positions, slices in group
+        if isinstance(row, TagRow) and not slices
+    ]
+    read = await blocks_of(connection, part, keys)
+    items: list[Item] = []
+    for row, positions, slices in group:
+        if isinstance(row, UnreadableEntries):
+            items.append(row)
+        elif slices:
+            items.append(SlicedEntries(row, positions, slices))
+        else:
+            items += read.pop(0)
+    return items
+
+
+async def blocks_of(
+    connection: Connection, part: BlockRange, selected: Sequence[tuple[TagRow, Sequence[int]]]
+) -> list[list[Item]]:
+    """Return what to read of each block, for these positions; nothing of a block that is missing."""
+    keys = list(dict.fromkeys(row for row, _ in selected))
+    if not keys:
+        return []
     fetched = {
         (row.last_seq, row.anchored_at): row
         for row in await block_rows.chosen_rows(connection, part.org_id, keys, SELECTED)
     }
-    selected = [
-        (row if isinstance(row, UnreadableEntries) else fetched[row[:2]], positions)
-        for row, positions in group
-        if isinstance(row, UnreadableEntries) or row[:2] in fetched
+    rows = [
+        [(fetched[row[:2]], positions)] if row[:2] in fetched else [] for row, positions in selected
     ]
-    return await off_loop(len(keys) > LOOP_BLOCKS, chosen, part, selected)
+    return await off_loop(
+        len(keys) > LOOP_BLOCKS, lambda: [chosen(part, of_block) for of_block in rows]
+    )

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, ParamSpec, TypeVar
 from ledger.blocks.layout import BlockDamaged
 from ledger.blocks.reading import UnreadableEntries
 from ledger.blocks.selecting import BlockRow, ChosenEntries, choose, positions_of
+from ledger.blocks.slices import EntrySlice
 from ledger.storage.database import Connection
 from ledger.storage.entries.searching import block_rows
 from ledger.storage.entries.searching.block_rows import (
@@ -31,7 +32,17 @@ _SCANNED_PARTS: Final = (1 << 9, 1 << 11, 1 << 13)
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 _Row = TypeVar("_Row", TagRow, BlockRow)
-Item = ChosenEntries | UnreadableEntries
+
+
+class SlicedEntries(NamedTuple):
+    """Entries of one block by position, ascending, and the slices that hold them."""
+
+    row: TagRow
+    positions: Sequence[int]
+    slices: Sequence[EntrySlice]
+
+
+Item = ChosenEntries | SlicedEntries | UnreadableEntries
 
 
 class Step(NamedTuple):
