@@ -61,6 +61,10 @@ class OrgRecord(NamedTuple):
             self.keys_lost_below,
         )
 
+    def is_authentic(self, row_key: bytes) -> bool:
+        """Return whether a server wrote the columns that a MAC covers, once."""
+        return ORGS.is_right(row_key, self.mac, *self.row())
+
 
 SELECT_ORG = """
 SELECT o.id, o.slug, o.name, o.privacy, o.wrapped_key, o.created_at, o.mac,

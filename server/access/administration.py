@@ -12,11 +12,12 @@ from ledger.core.register.changes import SERVER, RegisteredRow, change_draft, ro
 from ledger.core.sequencer import Appended, AppendRequest, Effect, Sequencer
 from ledger.entry import to_datetime
 from ledger.errors import AppendRefused, ProblemType
+from ledger.rows import RowNotAuthentic
 from ledger.storage import orgs
 from ledger.storage.api_keys import ApiKeyRecord, ApiKeyRow, revoke, store
 from ledger.storage.clock import now_us
 from ledger.storage.database import Database
-from ledger.storage.orgs import OrgRow
+from ledger.storage.orgs import OrgRecord, OrgRow
 from ledger.storage.trail import AppendTransaction
 
 SYSTEM_NAME: Final = "What this server decided"
@@ -74,11 +75,9 @@ class Administration:
     async def _begin_trail(self) -> None:
         """Register the org `system` by the first entry of its trail, if that is empty."""
         record = await orgs.org_by_slug(self._database, SYSTEM_ORG)
-        if (
-            record is None
-            or record.seq >= 0
-            or record.mac != record.row().mac(self.register.row_key)
-        ):
+        if record is None or record.seq >= 0:
+            return
+        if not record.is_authentic(self.register.row_key):
             return
         await self.record(
             ChangeKind.ORG_CREATED,
@@ -113,7 +112,7 @@ class Administration:
         self, org_id: int, *, name: str | None, log_public: bool | None, actor: str = SERVER
     ) -> None:
         """Change the values that are not None; slug and privacy are fixed."""
-        record = await orgs.org_by_id(self._database, org_id)
+        record = await self._authentic(org_id)
         if record is None:
             return
         changed = record.row()._replace(
@@ -133,6 +132,23 @@ class Administration:
         details = {"org": record.slug, "name": changed.name, "log_public": changed.log_public}
         change = Change([_org_row(changed, mac)], org_id=org_id)
         await self.record(ChangeKind.ORG_CHANGED, change, details, effect, actor)
+
+    async def _authentic(self, org_id: int) -> OrgRecord | None:
+        """Return the row of an org, None if there is none. Raises RowNotAuthentic for a forged one."""
+
+        async def read() -> list[OrgRecord]:
+            found = await orgs.org_by_id(self._database, org_id)
+            return [] if found is None else [found]
+
+        def facts(records: list[OrgRecord]) -> list[tuple[str, str, bytes]]:
+            return [(ORGS, record.slug, record.mac) for record in records]
+
+        for record in await self.register.settled(read, facts):
+            newest = self.register.knows(ORGS, record.slug, record.mac)
+            if not newest or not record.is_authentic(self.register.row_key):
+                raise RowNotAuthentic(f"the row of org {record.slug} in table orgs was changed")
+            return record
+        return None
 
     async def add_key(self, key: ApiKeyRow, slug: str | None, actor: str = SERVER) -> None:
         """Store a new API key of an org, or of the platform."""
@@ -168,7 +184,7 @@ class Administration:
         Its API keys, and its freeze, are those that the archive does not have.
         """
         record = await orgs.org_by_slug(self._database, slug)
-        if record is None or record.mac != record.row().mac(self.register.row_key):
+        if record is None or not record.is_authentic(self.register.row_key):
             raise Conflict(f'the row of org "{slug}" is missing or was not written by this server')
         change = Change([_org_row(record.row(), record.mac)], org_id=record.id)
         await self.record(ChangeKind.ORG_RESTORED, change, {"org": slug})

@@ -137,10 +137,8 @@ class Directory:
         return None
 
     def _is_right(self, record: OrgRecord) -> bool:
-        row = record.row()
-        return self._register.knows(ORGS, record.slug, record.mac) and orgs.ORGS.is_right(
-            self._register.row_key, record.mac, *row
-        )
+        newest = self._register.knows(ORGS, record.slug, record.mac)
+        return newest and record.is_authentic(self._register.row_key)
 
     def _report(self, record: OrgRecord) -> str:
         detail = (

@@ -31,7 +31,7 @@ from ledger.core.sequencer import (
     AppendRequest,
     Sequencer,
 )
-from ledger.core.sequencer.ending import intact_entry, trail_end
+from ledger.core.sequencer.heads.ending import intact_entry, trail_end
 from ledger.entry import decode_leaf, from_datetime
 from ledger.errors import QuireError
 from ledger.event import Event, EventFields

@@ -107,7 +107,7 @@ async def test_nothing_is_dropped_with_a_folder_unless_accepted(
 async def test_a_process_that_saw_only_dropped_entries_appends(
     archived_trail: SignedTrail, folder: Target, monkeypatch: pytest.MonkeyPatch, walked: int
 ) -> None:
-    monkeypatch.setattr("ledger.core.sequencer.head_check.MAX_WALK_ENTRIES", walked)
+    monkeypatch.setattr("ledger.core.sequencer.heads.check.MAX_WALK_ENTRIES", walked)
     await append_three_months(archived_trail, folder, 30)
     await set_retention(archived_trail, None)
     org = OrgFacts(ORG_ID, ORG, False, b"")

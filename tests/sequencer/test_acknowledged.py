@@ -20,8 +20,8 @@ from ledger.core.sequencer import (
     ForeignHeads,
     HeadMemoryUnavailable,
 )
-from ledger.core.sequencer.acknowledged import GROWTH_BYTES
-from ledger.core.sequencer.head_records import RECORD_BYTES, SLOT_BYTES
+from ledger.core.sequencer.heads.acknowledged import GROWTH_BYTES
+from ledger.core.sequencer.heads.records import RECORD_BYTES, SLOT_BYTES
 from tests.support.appending import IDENTITY
 
 OTHER = bytes(32)

@@ -152,7 +152,7 @@ async def test_an_unknown_outcome_is_asked_for_until_it_is_known(
         return await connect(url)
 
     monkeypatch.setattr("ledger.storage.trail.connect", troubled)
-    monkeypatch.setattr("ledger.core.sequencer.committer.LONGEST_PAUSE_S", 0.01)
+    monkeypatch.setattr("ledger.core.sequencer.committing.committer.LONGEST_PAUSE_S", 0.01)
     broken(monkeypatch, AppendTransaction, "commit", after=took_effect)
     await mixed_load(shared_database, first_process, org)
     assert next(troubles, None) is None
@@ -169,7 +169,7 @@ async def test_an_outcome_that_contradicts_itself_is_called_unknown(
         raise HeadConflict("persisted for some orgs and absent for others")
 
     with monkeypatch.context() as patched:
-        patched.setattr("ledger.core.sequencer.committer.settle", contradicting)
+        patched.setattr("ledger.core.sequencer.committing.committer.settle", contradicting)
         broken(patched, AppendTransaction, "commit", after=True)
         with pytest.raises(OutcomeUnknown):
             await first_process.append(org, b"a")

@@ -133,7 +133,7 @@ async def test_entries_of_another_process_may_be_in_other_blocks_than_it_wrote(
     walked: int,
 ) -> None:
     """The entries count, not their blocks, but for the head: that must end one."""
-    monkeypatch.setattr("ledger.core.sequencer.head_check.MAX_WALK_ENTRIES", walked)
+    monkeypatch.setattr("ledger.core.sequencer.heads.check.MAX_WALK_ENTRIES", walked)
     payloads = [b"seen", *(b"%d" % number for number in range(40))]
     await first_process.append(org, payloads[0], payloads[1])
     await second_process.append(org, *payloads[2:])

@@ -16,7 +16,7 @@ import pytest
 from ledger.chain import StoredEntry
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import HEADS_FILE, AcknowledgedHeads
-from ledger.core.sequencer.head_check import PAGE_BLOCKS
+from ledger.core.sequencer.heads.check import PAGE_BLOCKS
 from ledger.entry import entry_hash
 from ledger.errors import OrgFrozen
 from ledger.storage import orgs
@@ -350,7 +350,7 @@ async def test_a_long_extension_is_checked_at_both_ends(
     org: OrgFacts,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ledger.core.sequencer.head_check.MAX_WALK_ENTRIES", 50)
+    monkeypatch.setattr("ledger.core.sequencer.heads.check.MAX_WALK_ENTRIES", 50)
     await first_process.append(org, b"seen")
     await second_process.append(org, *(b"x" for _ in range(60)))
     await first_process.append(org, b"accepted")

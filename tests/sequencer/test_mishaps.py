@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from ledger.core.sequencer import BatchReport, SequencerLimits
-from ledger.core.sequencer.batch import BatchOutcome
-from ledger.core.sequencer.health import AppendHealth
+from ledger.core.sequencer.committing.health import AppendHealth
 from ledger.core.sequencer.lane import SeenHeads
+from ledger.core.sequencer.limits import COMMITTERS
+from ledger.core.sequencer.outcome import BatchOutcome
 from ledger.core.sequencer.request import AppendRequest
-from ledger.core.sequencer.sequencer import COMMITTERS
 from ledger.errors import OutcomeUnknown
 from ledger.storage.pool import Pool
 from tests.support.appending import new_org, process, sound_trail

@@ -4,13 +4,19 @@
 orgs, ``head_check`` refuses to extend a damaged trail, ``sequencer`` ties them together.
 """
 
-from ledger.core.sequencer.acknowledged import (
+from ledger.core.sequencer.heads.acknowledged import (
     HEADS_FILE,
     AcknowledgedHeads,
     ForeignHeads,
     HeadMemoryUnavailable,
 )
 from ledger.core.sequencer.lane import SeenHead
+from ledger.core.sequencer.limits import (
+    COMMITTERS,
+    BatchReport,
+    SequencerHooks,
+    SequencerLimits,
+)
 from ledger.core.sequencer.request import (
     AcceptedLoss,
     Appended,
@@ -20,13 +26,7 @@ from ledger.core.sequencer.request import (
     KeyDigest,
     StaleSeal,
 )
-from ledger.core.sequencer.sequencer import (
-    COMMITTERS,
-    BatchReport,
-    Sequencer,
-    SequencerHooks,
-    SequencerLimits,
-)
+from ledger.core.sequencer.sequencer import Sequencer
 
 __all__ = [
     "COMMITTERS",

@@ -6,89 +6,32 @@ previous run wrote nothing: recovery runs the same code as the live path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import NamedTuple
 
 from ledger.chain import ChainHead, next_time_us
 from ledger.core.sequencer.extension import LaneExtension
-from ledger.core.sequencer.freezing import Freezes
-from ledger.core.sequencer.head_check import (
+from ledger.core.sequencer.heads.check import (
     HeadClaim,
     beyond_acknowledged,
     head_fault,
     head_for_thaw,
 )
-from ledger.core.sequencer.lane import NOTHING, Lane, SeenHead, SeenHeads
-from ledger.core.sequencer.late import LateAnswer
+from ledger.core.sequencer.lane import NOTHING, Lane, SeenHead
+from ledger.core.sequencer.outcome import BatchOutcome, BatchTools, FoundFault, LaneBatch
+from ledger.core.sequencer.placing import placeable
 from ledger.core.sequencer.replay import KeyUses, assemble, earlier_uses
 from ledger.core.sequencer.request import (
-    Appended,
-    AppendRequest,
     KeyDigest,
-    StaleSeal,
     TrailMoved,
 )
 from ledger.entry import to_datetime
 from ledger.errors import OrgFrozen
-from ledger.keys import SigningKeyring
 from ledger.storage import idempotency
 from ledger.storage.idempotency import KeyUse
 from ledger.storage.security_events import storable
 from ledger.storage.trail import AppendTransaction, HeadMove
-
-Refusal = tuple[AppendRequest, Exception]
-Answer = tuple[AppendRequest, Appended]
-
-
-class BatchTools(NamedTuple):
-    """What all batches of a sequencer share.
-
-    ``keyring(refresh)`` returns the signing keys, ``clock`` the time in µs, and ``row_key``
-    authenticates the rows of idempotency keys.
-    """
-
-    heads: SeenHeads
-    keyring: Callable[[bool], SigningKeyring]
-    clock: Callable[[], int]
-    row_key: bytes
-    freezes: Freezes
-
-
-class FoundFault(NamedTuple):
-    """An org whose head failed its check, to be frozen after the batch."""
-
-    org_id: int
-    org: str
-    reason: str
-
-
-class LaneBatch(NamedTuple):
-    """The requests that one lane contributes to a batch."""
-
-    lane: Lane
-    requests: list[AppendRequest]
-
-
-class BatchOutcome:
-    """The answers, refusals and head moves of one run; they take effect once its commit is certain."""
-
-    def __init__(self) -> None:
-        self.answers: list[Answer] = []
-        self.late: list[LateAnswer] = []
-        self.refusals: list[Refusal] = []
-        self.moves: list[HeadMove] = []
-        self.seen: list[SeenHead] = []
-        self.faults: list[FoundFault] = []
-        self.entries = 0
-
-    def settle(self) -> None:
-        """Answer every caller, after the commit took effect and the new heads are remembered."""
-        for request, appended in self.answers:
-            request.answer(appended)
-        for request, error in self.refusals:
-            request.refuse(error)
 
 
 class Batch:
@@ -134,7 +77,7 @@ class Batch:
             if head is None:
                 continue
             erasures = 0 if row is None else row.erasures
-            ready = await _placeable(transaction, turn, erasures, outcome, self._undoes_effects)
+            ready = await placeable(transaction, turn, erasures, outcome, self._undoes_effects)
             thawed_us = 0 if row is None else row.thawed_us
             if ready and ready[0].thaw:
                 thawed_us = await transaction.thaw(turn.lane.org_id, head)
@@ -282,42 +225,3 @@ def _add_fault(lane: Lane, reason: str, outcome: BatchOutcome) -> str:
 
 def _refuse(turn: LaneBatch, error: Exception, outcome: BatchOutcome) -> None:
     outcome.refusals += [(request, error) for request in turn.requests]
-
-
-async def _placeable(
-    transaction: AppendTransaction,
-    turn: LaneBatch,
-    erasures: int,
-    outcome: BatchOutcome,
-    undo: bool,
-) -> list[AppendRequest]:
-    """The requests of a turn that may be placed now; the others are refused."""
-    fresh = [request for request in turn.requests if not _refuse_stale(request, erasures, outcome)]
-    return [request for request in fresh if await _run_effect(request, transaction, outcome, undo)]
-
-
-def _refuse_stale(request: AppendRequest, erasures: int, outcome: BatchOutcome) -> bool:
-    """Refuse a request that was sealed before the org's last erasure; returns True if it did."""
-    if request.erasures is None or request.erasures == erasures:
-        return False
-    outcome.refusals.append((request, StaleSeal(erasures)))
-    return True
-
-
-async def _run_effect(
-    request: AppendRequest, transaction: AppendTransaction, outcome: BatchOutcome, undo: bool
-) -> bool:
-    """Run the request's effect; a refusing effect is undone and its request refused (False).
-
-    Without ``undo``, a refusal undoes the whole transaction.
-    """
-    if request.effect is None:
-        return True
-    if undo:
-        await transaction.run(transaction.connection.execute("SAVEPOINT effect"))
-    refusal = await request.effect(transaction)
-    if refusal is not None:
-        if undo:
-            await transaction.run(transaction.connection.execute("ROLLBACK TO effect"))
-        outcome.refusals.append((request, refusal))
-    return refusal is None

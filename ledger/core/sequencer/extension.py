@@ -7,8 +7,8 @@ from itertools import islice
 from typing import Final
 
 from ledger.chain import ChainHead, StoredEntry, extend, next_time_us
+from ledger.core.sequencer.committing.late import LateAnswer
 from ledger.core.sequencer.lane import Lane
-from ledger.core.sequencer.late import LateAnswer
 from ledger.core.sequencer.replay import PlacedRequest
 from ledger.core.sequencer.request import Appended, AppendRequest
 from ledger.keys import SigningKey

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from ledger.chain import ChainHead
-from ledger.core.sequencer.acknowledged import AcknowledgedHeads
+from ledger.core.sequencer.heads.acknowledged import AcknowledgedHeads
 from ledger.core.sequencer.request import AppendRequest
 from ledger.storage.entries.heads import LockedHead
 

@@ -12,56 +12,23 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from ledger.core.register import Register
-from ledger.core.sequencer.acknowledged import AcknowledgedHeads
-from ledger.core.sequencer.batch import Batch, BatchOutcome, BatchTools, LaneBatch
-from ledger.core.sequencer.committer import Committer
+from ledger.core.sequencer.batch import Batch
+from ledger.core.sequencer.committing.committer import Committer
+from ledger.core.sequencer.committing.mishaps import StepGuard
+from ledger.core.sequencer.committing.settling import Settling, refuse_unanswered
 from ledger.core.sequencer.freezing import RecordedFreezes, RowFreezes
-from ledger.core.sequencer.lane import Lane, SeenHead, SeenHeads
-from ledger.core.sequencer.mishaps import OnMishap, StepGuard
+from ledger.core.sequencer.heads.acknowledged import AcknowledgedHeads
+from ledger.core.sequencer.lane import Lane, SeenHeads
+from ledger.core.sequencer.limits import SequencerHooks, SequencerLimits
+from ledger.core.sequencer.outcome import BatchTools, LaneBatch
 from ledger.core.sequencer.request import Appended, AppendRequest
 from ledger.core.sequencer.together import Refused, WholeBatch
 from ledger.errors import ClockUnsteady, OutcomeUnknown, QueueFull, ShuttingDown, StorageError
 from ledger.keys import SigningKeyring
 from ledger.storage.database import Database
-
-COMMITTERS: Final = 2
-"""Transactions that one process runs at a time, each on its own connection."""
-
-
-class SequencerLimits(NamedTuple):
-    """Bounds of one sequencer: how much may wait, and how much one transaction takes."""
-
-    org_events: int = 50_000
-    org_bytes: int = 64 * 2**20
-    total_bytes: int = 512 * 2**20
-    batch_events: int = 10_000
-    batch_bytes: int = 32 * 2**20
-    batch_orgs: int = 512
-    committers: int = COMMITTERS
-    retry_s: float = 15.0
-
-
-class BatchReport(NamedTuple):
-    """One committed transaction, for metrics and logs."""
-
-    entries: int
-    orgs: int
-    seconds: float
-    frozen: list[tuple[str, str]]
-
-
-class SequencerHooks(NamedTuple):
-    """What a sequencer calls: ``observe`` after each commit, ``on_head`` with each head that a commit
-    left or met, ``on_mishap`` for each exception that would have ended a committer.
-    """
-
-    observe: Callable[[BatchReport], None] | None = None
-    on_mishap: OnMishap | None = None
-    on_head: Callable[[SeenHead], None] | None = None
-
 
 MAX_IDLE_LANES: Final = 20_000
 
@@ -105,8 +72,8 @@ class Sequencer:
             SeenHeads(memory, hooks.on_head), keyring, clock, row_key, self.freezes
         )
         self._limits = limits or SequencerLimits()
-        self._observe = hooks.observe
         self._mishaps = StepGuard(hooks.on_mishap)
+        self._settling = Settling(database, self._tools, self._mishaps, hooks.observe)
         self._lanes: dict[int, Lane] = {}
         self._ready: dict[int, Lane] = {}
         self._wake = asyncio.Event()
@@ -210,7 +177,7 @@ class Sequencer:
         try:
             await self._commit(turns)
         except Exception:
-            _refuse_unanswered(turns)
+            refuse_unanswered(turns)
             raise
         finally:
             self._release(turns)
@@ -227,25 +194,9 @@ class Sequencer:
             # Outside the try: a committed batch must never be run again. A crash here leaves
             # the entries durable and their callers without an answer: a retry with the same
             # idempotency key is answered with these entries, a retry without one appends twice.
-            await self._finish(outcome, turns, time.perf_counter() - started)
+            await self._settling.finish(outcome, turns, time.perf_counter() - started)
         finally:
             self._in_flight.discard(batch)
-
-    async def _finish(
-        self, outcome: BatchOutcome, turns: Sequence[LaneBatch], seconds: float
-    ) -> None:
-        """Freeze the orgs with a fault, and answer the callers of a committed batch."""
-        await self._freeze(outcome)
-        self._settle(outcome, turns)
-        with self._mishaps.caught("observe"):
-            self._report(outcome, len(turns), seconds)
-        await self._answer_late(outcome, turns)
-
-    async def _freeze(self, outcome: BatchOutcome) -> None:
-        """Freeze orgs whose heads have a fault; where that fails, the next append finds it again."""
-        for fault in outcome.faults:
-            with self._mishaps.caught("freeze"):
-                await self.freezes.freeze(*fault)
 
     async def append_together(
         self, requests: Sequence[AppendRequest], locks: Collection[int] = ()
@@ -268,7 +219,7 @@ class Sequencer:
         try:
             outcome = await self._committer.commit(batch)
         except Refused as refused:
-            await self._freeze(refused.outcome)
+            await self._settling.freeze(refused.outcome)
             errors = dict(refused.outcome.refusals)
             first = next(iter(errors.values()))
             for request in batch.requests:
@@ -277,38 +228,9 @@ class Sequencer:
             for request in batch.requests:
                 request.refuse(error)
         else:
-            await self._finish(outcome, batch.turns, time.perf_counter() - started)
+            await self._settling.finish(outcome, batch.turns, time.perf_counter() - started)
         finally:
             self._in_flight.discard(batch)
-
-    def _settle(self, outcome: BatchOutcome, turns: Sequence[LaneBatch]) -> None:
-        """Answer the callers of a committed batch; an error in one answer stops no other."""
-        try:
-            # A crash before this line leaves the entries durable, and no caller was answered.
-            self._tools.heads.settle(outcome.seen)
-        except Exception as error:  # noqa: BLE001 - what is not remembered is not acknowledged
-            self._mishaps.report("remember", error)
-            _refuse_unanswered(turns)
-            return
-        try:
-            outcome.settle()
-        except Exception as error:  # noqa: BLE001 - committed: no caller may be left waiting
-            self._mishaps.report("settle", error)
-            for request, appended in outcome.answers:
-                with contextlib.suppress(Exception):
-                    request.answer(appended)
-            for request, refusal in outcome.refusals:
-                with contextlib.suppress(Exception):
-                    request.refuse(refusal)
-            _refuse_unanswered(turns)
-
-    async def _answer_late(self, outcome: BatchOutcome, turns: Sequence[LaneBatch]) -> None:
-        """Answer the callers whose answers are read after the commit; the lanes wait meanwhile."""
-        for late in outcome.late:
-            with self._mishaps.caught("settle"):
-                await late.give(self._database)
-        if outcome.late:
-            _refuse_unanswered(turns)
 
     async def _refuse_or_split(self, turns: list[LaneBatch], error: Exception) -> None:
         """Refuse the requests of a failed batch, or commit each org alone to isolate the fault.
@@ -322,12 +244,6 @@ class Sequencer:
             # The fault may be one org's: each org is committed alone, so that only it fails.
             for turn in turns:
                 await self._commit([turn])
-
-    def _report(self, outcome: BatchOutcome, orgs: int, seconds: float) -> None:
-        if self._observe is not None:
-            self._observe(
-                BatchReport(outcome.entries, orgs, seconds, [fault[1:] for fault in outcome.faults])
-            )
 
     def _release(self, turns: list[LaneBatch]) -> None:
         for turn in turns:
@@ -366,15 +282,3 @@ class Sequencer:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._committer.close()
-
-
-def _refuse_unanswered(turns: Sequence[LaneBatch]) -> None:
-    """Refuse the requests of these turns that have no answer yet, with an unknown outcome."""
-    reason = (
-        "an internal error (see the server's log) prevented the answer, but this may have been "
-        "written. Read the trail, or retry with the same idempotency key"
-    )
-    for request in (request for turn in turns for request in turn.requests):
-        if not request.future.done():
-            with contextlib.suppress(Exception):
-                request.refuse(OutcomeUnknown(reason))

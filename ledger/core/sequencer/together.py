@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from ledger.core.sequencer.batch import Batch, BatchOutcome, BatchTools, LaneBatch
+from ledger.core.sequencer.batch import Batch
 from ledger.core.sequencer.lane import Lane
+from ledger.core.sequencer.outcome import BatchOutcome, BatchTools, LaneBatch
 from ledger.core.sequencer.request import AppendRequest
 from ledger.storage.trail import AppendTransaction
 

@@ -13,9 +13,10 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from ledger.core.sequencer.batch import Batch, BatchOutcome
-from ledger.core.sequencer.health import AppendHealth
-from ledger.core.sequencer.mishaps import StepGuard
+from ledger.core.sequencer.batch import Batch
+from ledger.core.sequencer.committing.health import AppendHealth
+from ledger.core.sequencer.committing.mishaps import StepGuard
+from ledger.core.sequencer.outcome import BatchOutcome
 from ledger.errors import ClockUnsteady, DatabaseUnavailable, OutcomeUnknown
 from ledger.storage import partitions
 from ledger.storage.database import CONNECT_TIMEOUT_S, Connection, Database, explained

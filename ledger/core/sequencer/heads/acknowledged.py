@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from ledger.chain import EMPTY_HEAD, ChainHead
-from ledger.core.sequencer.head_records import (
+from ledger.core.sequencer.heads.records import (
     FREE,
     SLOT_BYTES,
     HeadsDamaged,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ledger.chain import ChainHead, StoredEntry, check_entry
 from ledger.core.org import OrgFacts
-from ledger.core.sequencer.head_check import beyond_acknowledged, head_for_thaw
+from ledger.core.sequencer.heads.check import beyond_acknowledged, head_for_thaw
 from ledger.entry import to_datetime
 from ledger.keys import SigningKeyring
 from ledger.storage.database import Database

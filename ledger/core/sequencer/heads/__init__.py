@@ -1,0 +1,1 @@
+"""Heads of trails: what this machine acknowledged, and the check before each batch."""

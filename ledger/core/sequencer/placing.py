@@ -1,0 +1,46 @@
+"""Which requests of a batch may be placed: those sealed late enough, whose effects are not refused."""
+
+from __future__ import annotations
+
+from ledger.core.sequencer.outcome import BatchOutcome, LaneBatch
+from ledger.core.sequencer.request import AppendRequest, StaleSeal
+from ledger.storage.trail import AppendTransaction
+
+
+async def placeable(
+    transaction: AppendTransaction,
+    turn: LaneBatch,
+    erasures: int,
+    outcome: BatchOutcome,
+    undo: bool,
+) -> list[AppendRequest]:
+    """The requests of a turn that may be placed now; the others are refused."""
+    fresh = [request for request in turn.requests if not _refuse_stale(request, erasures, outcome)]
+    return [request for request in fresh if await _run_effect(request, transaction, outcome, undo)]
+
+
+def _refuse_stale(request: AppendRequest, erasures: int, outcome: BatchOutcome) -> bool:
+    """Refuse a request that was sealed before the org's last erasure; returns True if it did."""
+    if request.erasures is None or request.erasures == erasures:
+        return False
+    outcome.refusals.append((request, StaleSeal(erasures)))
+    return True
+
+
+async def _run_effect(
+    request: AppendRequest, transaction: AppendTransaction, outcome: BatchOutcome, undo: bool
+) -> bool:
+    """Run the request's effect; a refusing effect is undone and its request refused (False).
+
+    Without ``undo``, a refusal undoes the whole transaction.
+    """
+    if request.effect is None:
+        return True
+    if undo:
+        await transaction.run(transaction.connection.execute("SAVEPOINT effect"))
+    refusal = await request.effect(transaction)
+    if refusal is not None:
+        if undo:
+            await transaction.run(transaction.connection.execute("ROLLBACK TO effect"))
+        outcome.refusals.append((request, refusal))
+    return refusal is None
