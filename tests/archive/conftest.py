@@ -10,7 +10,7 @@ from ledger.archive.targets import Target, open_target
 from ledger.archive.writing.writer import ArchiveWriter
 from ledger.storage import orgs
 from ledger.storage.database import Database as Pool
-from tests.support.archives import SignedTrail, signed_trail
+from tests.support.archives import SignedTrail, account_of, signed_trail
 from tests.support.clusters import Database
 from tests.support.serving import Server
 from tests.support.signed_trees import SignedTrees
@@ -55,7 +55,7 @@ async def sealed_records(server: Server, folder: Target) -> list[str]:
         record = await orgs.org_by_slug(database, server.org)
         assert record is not None
         writer = ArchiveWriter(
-            folder, database, server.services.keyring, server.services.archived(folder.url)
+            folder, database, server.services.keyring, account_of(database, folder)
         )
         await writer.archive(record)
         await writer.archive_anchors()

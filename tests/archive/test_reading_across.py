@@ -14,6 +14,7 @@ from ledger.archive.targets import Target
 from ledger.keys import dump_keyring
 from ledger.log_keys import dump_log_keys
 from tests.support.archives import KEYS, SignedTrail
+from tests.support.orgs import adopt
 from tests.support.retaining import FEBRUARY, JANUARY, append_three_months, retaining, set_retention
 from tests.support.serving import Server, start_server
 from tests.support.trails import ORG, RING
@@ -41,6 +42,7 @@ async def server(
 ) -> AsyncIterator[Server]:
     """A server on a trail of three months: 600 entries, 30, and 10."""
     await append_three_months(archived_trail, folder, 600, 30, 10)
+    await adopt(archived_trail.database, ORG)
     data_dir = tmp_path / "server"
     data_dir.mkdir()
     for name, content in (

@@ -270,3 +270,24 @@ def test_a_start_without_the_trail_that_records_the_rows_is_refused(
     with pytest.raises(Exception, match="not the org `system`"):
         start_server(database, data_dir)
     postgres_cluster.drop(database)
+
+
+def test_orgs_are_frozen_although_the_trail_that_records_it_is_damaged(
+    postgres_cluster: Cluster, session_dir: Path
+) -> None:
+    database = postgres_cluster.migrated()
+    running = start_server(database, session_dir / uuid4().hex[:8])
+    org, key = running.create_org("plain")
+    other, other_key = running.create_org("plain")
+    assert append(running, org, key, {"event_type": "one"}).status == 201
+    where = f"org_id IN (SELECT id FROM orgs WHERE slug IN ('system', '{org}'))"
+    owner(running, f"UPDATE heads SET entry_hash = sha256('x') WHERE {where} RETURNING 1")
+    for _ in range(2):
+        assert append(running, org, key, {"event_type": "two"}).status == 423
+    refused = running.request("POST", "/v1/orgs", {"slug": "new"}, key=running.platform_key)
+    assert (refused.status, problem_of(refused)) == (423, "org-frozen")
+    assert append(running, other, other_key, {"event_type": "two"}).status == 201
+    frozen = "SELECT o.slug FROM heads h JOIN orgs o ON o.id = h.org_id WHERE frozen_at IS NOT NULL"
+    assert {row[0] for row in owner(running, frozen)} == {"system", org}
+    running.stop()
+    postgres_cluster.drop(database)

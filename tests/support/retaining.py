@@ -72,9 +72,11 @@ async def retaining(
 
 async def append_to_system(running: Process, trail: SignedTrail, event: Mapping[str, Any]) -> int:
     """Append an event to the server's own trail, created if needed; returns its seq."""
-    if await orgs.org_by_slug(trail.server, SYSTEM) is None:
+    record = await orgs.org_by_slug(trail.server, SYSTEM)
+    if record is None:
         await add_org(trail.server, SYSTEM_ID, SYSTEM, "", "plain", b"")
-    return await _append(running, SYSTEM_ID, SYSTEM, event)
+    system_id = SYSTEM_ID if record is None else record.id
+    return await _append(running, system_id, SYSTEM, event)
 
 
 async def _org(running: Process, org_id: int, event: Mapping[str, Any]) -> None:

@@ -117,7 +117,7 @@ def trails(postgres_cluster: Cluster, session_dir: Any) -> Iterator[list[ServedT
             answer = server.request("POST", path, events, key=trail.key)
             assert answer.status == 201, answer.body
             trail.records.extend(entry["record_id"] for entry in answer.json()["entries"])
-        assert trees.sign() == len(made)
+        assert trees.sign() >= len(made)
         assert trees.anchor()
     made[0].run(*(f"CREATE TABLE kept_{table} AS TABLE {table}" for table in KEPT))
     yield made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextvars import ContextVar
 from typing import Protocol
 
 from ledger.blocks.block import SYSTEM_ORG
@@ -14,6 +15,10 @@ from ledger.storage.database import Database
 from ledger.storage.trail import AppendTransaction, freeze_alone
 
 AppendTogether = Callable[[Sequence[AppendRequest], Collection[int]], Awaitable[Sequence[Appended]]]
+
+
+_freezing: ContextVar[frozenset[int]] = ContextVar("freezing", default=frozenset())
+"""The orgs that this task freezes: to record a freeze may find a fault of `system`, and so on."""
 
 
 class Freezes(Protocol):
@@ -86,11 +91,20 @@ class RecordedFreezes:
         self, org_id: int, org: str, reason: str, faults: FaultSeqs | None = None
     ) -> None:
         """Freeze an org in its head row and in the register, and store the security event."""
-        system_id = self._register.system_id
-        if system_id is None:
+        system_id, within = self._register.system_id, _freezing.get()
+        if system_id is None or org_id in within:
+            # Or the head of the trail `system` is damaged, so that its own freeze has no entry.
             await freeze_alone(self._database, org_id, reason)
             return
+        token = _freezing.set(within | {org_id})
+        try:
+            await self._record(system_id, org_id, org, reason, faults)
+        finally:
+            _freezing.reset(token)
 
+    async def _record(
+        self, system_id: int, org_id: int, org: str, reason: str, faults: FaultSeqs | None
+    ) -> None:
         async def effect(transaction: AppendTransaction) -> AppendRefused | None:
             frozen = await transaction.freeze(org_id, reason)
             return None if frozen else AlreadyFrozen(f"org {org} is frozen already")
