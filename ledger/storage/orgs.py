@@ -100,6 +100,11 @@ async def insert_org(connection: Connection, row: OrgRow, mac: bytes) -> str | N
     return "slug" if await connection.fetchval(SLUG_TAKEN, row.slug) else "id"
 
 
+async def add_head(database: Database, org_id: int) -> None:
+    """Give an org that has no head row that of an empty trail. Raises DatabaseUnavailable."""
+    await database.execute("INSERT INTO heads (org_id) VALUES ($1) ON CONFLICT DO NOTHING", org_id)
+
+
 async def locked(connection: Connection, org_id: int) -> OrgRecord | None:
     """Return the org with this id, its row locked. Raises asyncpg's errors."""
     row = await connection.fetchrow(LOCK_ORG, org_id)

@@ -62,7 +62,7 @@ class Administration:
         RegisterMissing.
         """
         if await self.register.open(adopts=adopts):
-            await self._begin_trail()
+            await self._begin_trail(adopts=adopts)
             return
         wrapped = self._new_org_key(SYSTEM_ORG)
         org = OrgRow(secrets.randbelow(2**31 - 1) + 1, SYSTEM_ORG, SYSTEM_NAME, "plain", wrapped)
@@ -72,13 +72,15 @@ class Administration:
         await self.register.open(adopts=adopts)
         await self._begin_trail()
 
-    async def _begin_trail(self) -> None:
+    async def _begin_trail(self, *, adopts: bool = False) -> None:
         """Register the org `system` by the first entry of its trail, if that is empty."""
         record = await orgs.org_by_slug(self._database, SYSTEM_ORG)
         if record is None or record.seq >= 0:
             return
         if not record.is_authentic(self.register.row_key):
             return
+        if adopts and not record.has_head:  # the table of orgs came from a backup, alone
+            await orgs.add_head(self._database, record.id)
         await self.record(
             ChangeKind.ORG_CREATED,
             Change([_org_row(record.row(), record.mac)], org_id=record.id),

@@ -15,6 +15,7 @@ from ledger.archive.writing.object_writer import ObjectLock
 from ledger.archive.writing.writer import ArchiveWriter, WrittenArchive
 from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, extend
 from ledger.entry import to_datetime
+from ledger.sealing import row_key
 from ledger.storage import orgs
 from ledger.storage.archive_accounts import ArchiveAccount
 from ledger.storage.database import Database
@@ -22,13 +23,13 @@ from ledger.storage.entries import writing
 from ledger.storage.log_keys import publish_history
 from ledger.storage.orgs import OrgRecord
 from tests.support import blocks, clusters
-from tests.support.orgs import add_org
+from tests.support.orgs import MASTER_KEY, add_org
 from tests.support.signing import checkpointer, log_keys
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, RING, draft
 
 KEYS: Final = log_keys()
 HISTORY: Final = KEYS.public()
-ROW_KEY: Final = bytes(32)
+ROW_KEY: Final = row_key(MASTER_KEY)
 
 
 def account_of(database: Database, target: Target) -> ArchiveAccount:

@@ -18,7 +18,7 @@ from ledger.chain import StoredEntry, check_entry
 from ledger.core.register.changes import change_of
 from ledger.core.register.reports import ForgedRowReports
 from ledger.core.register.state import RegisterState
-from ledger.errors import StorageError
+from ledger.errors import DatabaseUnavailable, StorageError
 from ledger.keys import SigningKeyring
 from ledger.storage import register as storage
 from ledger.storage.database import Database
@@ -28,6 +28,7 @@ SNAPSHOT_ENTRIES: Final = 2_000
 """A start that folds more entries than this stores a snapshot, for the next one."""
 FRESH_S: Final = 1.0
 """A process that followed the trail so recently does not ask for its head again."""
+UNKNOWN_KEY: Final = "unknown_key"
 _TRIES: Final = 3
 Row = TypeVar("Row")
 Facts = Callable[[Row], tuple[str, str, bytes]]
@@ -43,6 +44,17 @@ class RegisterMissing(StorageError):
             "It was removed, or the database was made by a version of Quire that did not record "
             "them. Restore a backup of the database, or restore `system` from its archive: quire "
             "archive restore system"
+        )
+
+
+class RegisterKeyMissing(DatabaseUnavailable):
+    """This machine lacks a key that signed an entry of the trail `system`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The signing keyring of this machine is not whole: {reason}, and it signed entries of "
+            "the trail `system`, which records orgs and API keys. Copy the newest keyring file to "
+            "this machine"
         )
 
 
@@ -152,6 +164,8 @@ class Register:
         faults = check_entry(entry, SYSTEM_ORG, self._keyring(False), self._hash)
         if faults:
             faults = check_entry(entry, SYSTEM_ORG, self._keyring(True), self._hash)
+        if faults and faults[0].kind == UNKNOWN_KEY:
+            raise RegisterKeyMissing(faults[0].reason)
         if faults:
             self._skip(entry.seq, f"entry {entry.seq} is not intact: {faults[0].reason}")
             return
