@@ -15,7 +15,11 @@ API_KEYS: Final = DecidingTable(
     times=("revoked_at",),
 )
 
-_COLUMNS: Final = "id, org_id, name, role, secret_hash, created_at, revoked_at, mac"
+# A time that Python can't hold reads as NULL: the MAC is wrong then, or the key never was revoked.
+_COLUMNS: Final = """id, org_id, name, role, secret_hash,
+       CASE WHEN created_at BETWEEN 'epoch' AND '4253-01-01Z' THEN created_at ELSE 'epoch' END,
+       CASE WHEN revoked_at BETWEEN 'epoch' AND '4253-01-01Z' THEN revoked_at END AS revoked_at,
+       mac"""
 INSERT: Final = """
 INSERT INTO api_keys (id, org_id, name, role, secret_hash, revoked_at, mac)
 VALUES ($1, $2, $3, $4, $5, $6, $7)"""
