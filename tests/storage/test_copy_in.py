@@ -29,7 +29,7 @@ def made(org_id: int, count: int, now_us: int, *, first: int = 0) -> list[Stored
 
 async def written(database: Database, entries: list[StoredEntry]) -> None:
     pool = await Pool.open(database.server_url)
-    await create_for(pool, [entry.anchored_at for entry in entries] or [to_datetime(1)])
+    await create_for(pool, [entry.anchored_at for entry in entries] or [to_datetime(NOW_US)])
     await pool.close()
     connection = await asyncpg.connect(database.server_url)
     try:
@@ -41,7 +41,7 @@ async def written(database: Database, entries: list[StoredEntry]) -> None:
 async def test_entries_arrive_as_they_were_packed(database: Database) -> None:
     of_orgs = {
         1: made(1, 700, NOW_US, first=200),
-        2**31: made(2**31, 1, 1),
+        2**31: made(2**31, 1, NOW_US - 1),
         2**32 - 1: made(2**32 - 1, 300, NOW_US + 1),
     }
     await written(database, [entry for entries in of_orgs.values() for entry in entries])

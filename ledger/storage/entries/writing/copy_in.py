@@ -7,7 +7,7 @@ import struct
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
-from ledger.blocks.block import Block, cut, pack, stands_alone
+from ledger.blocks.block import Block, pack, stands_alone
 from ledger.blocks.layout import FRAME_BYTES
 from ledger.chain import StoredEntry
 from ledger.entry import HASH_BYTES, from_datetime
@@ -24,15 +24,16 @@ LARGE_BYTES: Final = 256 << 10
 
 
 async def copy_stream(
-    entries: Iterable[StoredEntry], marks: dict[int, bytes | None]
+    parts: Iterable[Sequence[StoredEntry]], marks: dict[int, bytes | None]
 ) -> AsyncIterator[bytes]:
-    """Yield the entries as a COPY stream of blocks; some are sent before the next are made.
+    """Yield the entries of blocks as a COPY stream; some are sent before the next are made.
 
     The mark of the last block of each org, by its id, is added to ``marks``.
     """
     rows, size = [_HEADER], 0
-    for part in cut(entries):
-        row, marks[part[0].org_id] = await _packed(part)
+    for part in parts:
+        block, marks[part[0].org_id] = await packed(part)
+        row = pack_row(block)
         rows.append(row)
         size += len(row)
         if size >= CHUNK_BYTES:
@@ -41,20 +42,21 @@ async def copy_stream(
     yield b"".join((*rows, COPY_TRAILER))
 
 
-async def _packed(entries: Sequence[StoredEntry]) -> tuple[bytes, bytes | None]:
+async def packed(entries: Sequence[StoredEntry]) -> tuple[Block, bytes | None]:
+    """Return the block of these entries, and its mark: None if the last payload is large."""
     if _bytes(entries) > LARGE_BYTES:
-        return await asyncio.to_thread(_row, entries)
-    return _row(entries)
+        return await asyncio.to_thread(_packed, entries)
+    return _packed(entries)
 
 
 def _bytes(entries: Sequence[StoredEntry]) -> int:
     return sum(len(entry.payload) + len(entry.leaf) for entry in entries)
 
 
-def _row(entries: Sequence[StoredEntry]) -> tuple[bytes, bytes | None]:
+def _packed(entries: Sequence[StoredEntry]) -> tuple[Block, bytes | None]:
     block = pack(entries, raw=stands_alone(entries[0].leaf))
     small = len(entries[-1].payload) <= FRAME_BYTES
-    return pack_row(block), BlockTail.of(block).mark if small else None
+    return block, BlockTail.of(block).mark if small else None
 
 
 def pack_row(block: Block) -> bytes:
