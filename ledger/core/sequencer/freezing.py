@@ -85,15 +85,21 @@ class RecordedFreezes:
     async def freeze(
         self, org_id: int, org: str, reason: str, faults: FaultSeqs | None = None
     ) -> None:
-        """Freeze an org in its head row and in the register, and store the security event."""
+        """Freeze an org in its head row and in the register, and store the security event.
+
+        A freeze of `system` stands in its head row alone: its trail can't be extended to record it.
+        """
         system_id = self._register.system_id
-        if system_id is None:
+        if system_id is None or org_id == system_id:
             await freeze_alone(self._database, org_id, reason)
             return
+        await self._register.catch_up()
 
         async def effect(transaction: AppendTransaction) -> AppendRefused | None:
             frozen = await transaction.freeze(org_id, reason)
-            return None if frozen else AlreadyFrozen(f"org {org} is frozen already")
+            if not frozen and self._is_recorded(org_id, faults):
+                return AlreadyFrozen(f"org {org} is frozen already")
+            return None  # a freeze that stands in the row alone could be taken out of it again
 
         change = Change(org_id=org_id, reason=reason, faults=faults)
         draft = change_draft(ChangeKind.FROZEN, change, details={"org": org})
@@ -105,3 +111,10 @@ class RecordedFreezes:
         except AppendRefused:  # the head of the trail `system` is damaged, or it is frozen
             await freeze_alone(self._database, org_id, reason)
         await self._register.catch_up()
+
+    def _is_recorded(self, org_id: int, faults: FaultSeqs | None) -> bool:
+        """Return whether the register has a freeze for these faults."""
+        freeze = self._register.state.frozen.get(org_id)
+        if freeze is None or faults is None:
+            return freeze is not None
+        return freeze.faults is not None and freeze.faults.covers(faults)
