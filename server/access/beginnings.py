@@ -10,6 +10,7 @@ import shlex
 from pathlib import Path
 from typing import Final
 
+from ledger.core.sequencer import AcknowledgedHeads
 from ledger.storage import orgs
 from ledger.storage.api_keys import ApiKeyRow
 from ledger.storage.database import Database
@@ -29,13 +30,15 @@ DEMO_ORG: Final = "demo"
 __all__ = ["DEMO_KEY", "DEMO_ORG", "PLATFORM_KEY", "begin"]
 
 
-async def begin(settings: Settings, secrets: ServerSecrets, database: Database) -> KeyFile:
+async def begin(
+    settings: Settings, secrets: ServerSecrets, database: Database, heads: AcknowledgedHeads
+) -> KeyFile:
     """Make sure that the register and a platform key exist, and in a new embedded one the demo org.
 
     Returns the state of this machine's platform key file.
     """
     keyring = LiveKeyring.of(settings, secrets.keyring)
-    async with administering(database, keyring, secrets.master_key) as administration:
+    async with administering(database, keyring, secrets.master_key, heads) as administration:
         authenticator = Authenticator(database, secrets.master_key, administration.register)
         platform_keys = await authenticator.keys.of_org(None)
         if not any(key.is_valid for key in platform_keys):

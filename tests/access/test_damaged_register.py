@@ -11,7 +11,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ledger.core.register import NOT_AUTHENTIC, ORGS, Register
+from ledger.chain import ChainHead
+from ledger.core.register import NOT_AUTHENTIC, ORGS, Register, RegisterCut
 from ledger.sealing import row_key
 from ledger.storage import database as storage
 from ledger.storage import orgs
@@ -122,9 +123,7 @@ async def test_a_head_row_that_is_set_back_hides_no_change(database: Database) -
         assert system is not None
         attacker = await asyncpg.connect(database.server_url)
         try:
-            await attacker.execute(
-                "UPDATE heads SET seq = seq - 1 WHERE org_id = $1", system.id
-            )
+            await attacker.execute("UPDATE heads SET seq = seq - 1 WHERE org_id = $1", system.id)
             await attacker.execute(
                 "UPDATE api_keys SET revoked_at = NULL, mac = $2 WHERE id = $1", key.id, found.mac
             )
@@ -233,3 +232,19 @@ async def test_a_start_is_not_held_up_by_the_head_row_of_system(
         await attacker.close()
     async with at_work(database) as (_, work):
         assert await known(made, work.register) == [*range(ORGS_MADE)]
+
+
+async def test_a_trail_that_was_cut_before_a_start_is_refused(
+    database: Database, made: storage.Database
+) -> None:
+    """A revoked key would work again: the entry that revoked it is gone, its older row put back."""
+    system = await orgs.org_by_slug(made, "system")
+    assert system is not None
+    newest = ChainHead(6, b"h" * 32, 0)
+    register = Register(made, lambda _: RING, row_key(MASTER_KEY), lambda _: newest)
+    assert await register.open()
+    async with superuser(database) as connection:
+        await blocks.remove(connection, system.id, 6, 6)
+    register = Register(made, lambda _: RING, row_key(MASTER_KEY), lambda _: newest)
+    with pytest.raises(RegisterCut, match="accept-loss system"):
+        await register.open()

@@ -265,8 +265,7 @@ def test_the_rows_that_identify_the_keys_are_kept(database: Database, data_dir: 
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
-import ledger.storage.api_keys
-import server.access.beginnings, server.keys.first_start, server.keys.own_keys, server.process.serve
+import server.access.administration, server.access.beginnings, server.keys.first_start, server.keys.own_keys, server.process.serve
 from server.settings import Settings
 
 left = int(sys.argv[1])
@@ -285,8 +284,8 @@ counted(server.keys.first_start, "create_private_file")
 counted(server.keys.own_keys, "add_checks")
 counted(server.process.serve, "begin")
 counted(server.access.beginnings, "create_private_file")
-counted(ledger.storage.api_keys.ApiKeyTable, "add")
-counted(server.access.beginnings.orgs, "insert_org")
+counted(server.access.administration, "store")
+counted(server.access.administration.orgs, "insert_org")
 settings = Settings.from_env({}, {"data_dir": Path(sys.argv[2])})
 asyncio.run(server.process.serve.prepare(settings, sys.argv[3]))
 """
@@ -299,7 +298,7 @@ def test_a_first_start_killed_at_any_step_can_be_repeated(
         arguments = [str(steps), str(data_dir), database.server_url]
         return subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False).returncode
 
-    codes = [killed_after(steps) for steps in range(12)]
+    codes = [killed_after(steps) for steps in range(14)]
     assert set(codes) == {-9, 0}
     assert codes == sorted(codes), "once it is whole it stays whole"
     keys = {path.name: path.read_bytes() for path in data_dir.iterdir() if path.is_file()}

@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
 from ledger.blocks.block import SYSTEM_ORG
-from ledger.chain import StoredEntry, check_entry
-from ledger.core.register.changes import change_of
+from ledger.chain import ChainHead, StoredEntry, check_entry
+from ledger.core.register.changes import accepts_loss, change_of
+from ledger.core.register.refusals import RegisterCut, RegisterMissing
 from ledger.core.register.reports import ForgedRowReports
 from ledger.core.register.state import RegisterState
-from ledger.errors import StorageError
 from ledger.keys import SigningKeyring
 from ledger.storage import register as storage
 from ledger.storage.database import Database
@@ -36,23 +36,19 @@ Facts = Callable[[Row], tuple[str, str, bytes]]
 """Returns table, primary key and MAC of a row."""
 
 
-class RegisterMissing(StorageError):
-    """The trail `system` is missing, although there are rows that it must have recorded."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The database has orgs or API keys, but not the org `system`, whose trail records them. "
-            "It was removed, or the database was made by a version of Quire that did not record "
-            "them. Restore a backup of the database, or restore `system` from its archive: quire "
-            "archive restore system"
-        )
-
-
 class Register:
-    """The state of the register in one process. Its methods raise DatabaseUnavailable."""
+    """The state of the register in one process. Its methods raise DatabaseUnavailable.
+
+    ``acknowledged`` returns the newest head of an org that this machine acknowledged. Without it, a
+    trail that was cut while no process followed it is not noticed.
+    """
 
     def __init__(
-        self, database: Database, keyring: Callable[[bool], SigningKeyring], row_key: bytes
+        self,
+        database: Database,
+        keyring: Callable[[bool], SigningKeyring],
+        row_key: bytes,
+        acknowledged: Callable[[int], ChainHead | None] = lambda _: None,
     ) -> None:
         self.row_key = row_key
         self.reports = ForgedRowReports(database)
@@ -60,6 +56,7 @@ class Register:
         self.system_id: int | None = None
         self.database = database
         self._keyring = keyring
+        self._acknowledged = acknowledged
         self._seq = -1
         self._hash: bytes | None = b""
         self._damaged = -1
@@ -70,19 +67,27 @@ class Register:
     async def open(self, *, adopts: bool = False) -> bool:
         """Fold the trail; False if the database is new and has no org `system`.
 
-        Raises RegisterMissing where there are other orgs, unless the caller ``adopts`` them.
+        Raises RegisterMissing where there are other orgs, unless the caller ``adopts`` them, and
+        RegisterCut.
         """
         self.system_id = await storage.system_org(self.database)
         if self.system_id is None:
             if not adopts and await storage.has_rows(self.database):
                 raise RegisterMissing
             return False
+        await self._require_acknowledged(self.system_id)
         await self._begin_at_snapshot()
         began = self._seq
         await self.follow()
         if self._seq - began > SNAPSHOT_ENTRIES:
             await self.store_snapshot()
         return True
+
+    async def _require_acknowledged(self, system_id: int) -> None:
+        known = self._acknowledged(system_id)
+        last = await storage.last_seq(self.database, system_id)
+        if known is not None and known.seq > last:
+            raise RegisterCut(known.seq, last)
 
     async def _begin_at_snapshot(self) -> None:
         """Begin at the newest snapshot; one that is beyond the trail shows that it was shortened."""
@@ -149,6 +154,9 @@ class Register:
 
         Entries after it that are not intact were planted: they can't be about any row.
         """
+        known = self._acknowledged(system_id)
+        if known is not None:
+            return known.seq
         last = await storage.last_seq(self.database, system_id)
         return min(await storage.head_seq(self.database, system_id), last)
 
@@ -169,7 +177,7 @@ class Register:
         if fault is not None:
             self._report(f"entry {entry.seq} is not intact: {fault}")
             return
-        if not follows:
+        if not follows and not accepts_loss(entry.payload, self._seq + 1, entry.seq - 1):
             self._skip(entry.seq - 1)
         self._apply(entry.seq, entry.entry_hash, entry.payload)
 
