@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, NamedTuple
 
 from ledger.blocks.block import SYSTEM_ORG
@@ -97,7 +97,7 @@ async def add_snapshot(database: Database, snapshot: RegisterSnapshot, row_key: 
     return row is not None and _authentic(row, row_key) is not None
 
 
-def _authentic(row: Sequence[Any], row_key: bytes) -> RegisterSnapshot | None:
+def _authentic(row: Iterable[Any], row_key: bytes) -> RegisterSnapshot | None:
     seq, entry_hash, state, mac = row
     right = SNAPSHOTS.is_right(row_key, mac, seq, entry_hash, state)
     return RegisterSnapshot(seq, entry_hash, state) if right else None

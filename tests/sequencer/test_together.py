@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from ledger.core.sequencer import sequencer as module
+from ledger.core.sequencer.batch import Batch
 from ledger.core.sequencer.outcome import BatchOutcome
 from ledger.core.sequencer.together import WholeBatch
 from ledger.errors import QueueFull
@@ -22,7 +23,7 @@ async def test_batches_that_wait_for_a_head_hold_up_no_other_org(
         committer, running = ours.sequencer._committer, 0
         commit = committer.commit
 
-        async def counted(batch: WholeBatch) -> BatchOutcome:
+        async def counted(batch: Batch) -> BatchOutcome:
             nonlocal running
             if not isinstance(batch, WholeBatch):
                 return await commit(batch)
