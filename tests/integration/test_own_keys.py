@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from ledger.core.sequencer import HEADS_FILE
 from ledger.keys import SigningKey, SigningKeyring, dump_keyring
 from server.cli.base.private_file import replace_private_file
 from server.embedded import SUPERUSER, EmbeddedPostgres
@@ -301,10 +302,12 @@ def test_a_first_start_killed_at_any_step_can_be_repeated(
     codes = [killed_after(steps) for steps in range(14)]
     assert set(codes) == {-9, 0}
     assert codes == sorted(codes), "once it is whole it stays whole"
+    (data_dir / HEADS_FILE).unlink()
     keys = {path.name: path.read_bytes() for path in data_dir.iterdir() if path.is_file()}
     assert sorted(keys) == ["demo-admin.key", "master.key", "platform.key", "signing-keys.json"]
     settings = Settings.from_env({}, {"data_dir": data_dir})
     blocking(prepare(settings, database.server_url))
+    (data_dir / HEADS_FILE).unlink()
     assert {path.name: path.read_bytes() for path in data_dir.iterdir()} == keys
 
 
