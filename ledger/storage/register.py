@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final, NamedTuple
 
 from ledger.blocks.block import SYSTEM_ORG
 from ledger.chain import StoredEntry
+from ledger.entry import MAX_SEQ
 from ledger.rows import DecidingTable
 from ledger.storage.database import Database
 from ledger.storage.entries import heads
@@ -19,7 +20,8 @@ HEAD_SEQ: Final = "SELECT seq FROM heads WHERE org_id = $1"
 ANY_ROW: Final = """
 SELECT EXISTS (SELECT FROM orgs WHERE slug <> $1) OR EXISTS (SELECT FROM api_keys)"""
 SNAPSHOT: Final = """
-SELECT seq, entry_hash, state, mac FROM register_snapshots ORDER BY seq DESC LIMIT 8"""
+SELECT seq, entry_hash, state, mac FROM register_snapshots WHERE seq < $1 ORDER BY seq DESC LIMIT 1"""
+SNAPSHOT_AT: Final = "SELECT seq, entry_hash, state, mac FROM register_snapshots WHERE seq = $1"
 ADD_SNAPSHOT: Final = """
 INSERT INTO register_snapshots (seq, entry_hash, state, mac) VALUES ($1, $2, $3, $4)
 ON CONFLICT DO NOTHING"""
@@ -77,17 +79,25 @@ async def entries(
                 yield Damage(block.last_seq, str(error))
 
 
-async def snapshots(database: Database, row_key: bytes) -> list[RegisterSnapshot]:
-    """Return the newest authentic snapshots, newest first."""
-    rows = await database.fetch(SNAPSHOT)
-    return [
-        RegisterSnapshot(seq, entry_hash, state)
-        for seq, entry_hash, state, mac in rows
-        if SNAPSHOTS.is_right(row_key, mac, seq, entry_hash, state)
-    ]
+async def newest_snapshot(database: Database, row_key: bytes) -> RegisterSnapshot | None:
+    """Return the newest authentic snapshot, however many rows were planted after it."""
+    before = MAX_SEQ
+    while (row := await database.fetchrow(SNAPSHOT, before)) is not None:
+        if (found := _authentic(row, row_key)) is not None:
+            return found
+        before = row[0]
+    return None
 
 
-async def add_snapshot(database: Database, snapshot: RegisterSnapshot, row_key: bytes) -> None:
-    """Store a snapshot, unless there is one of this seq."""
+async def add_snapshot(database: Database, snapshot: RegisterSnapshot, row_key: bytes) -> bool:
+    """Store a snapshot, unless there is one of this seq; False if that one is not authentic."""
     mac = SNAPSHOTS.mac(row_key, *snapshot)
     await database.execute(ADD_SNAPSHOT, *snapshot, mac)
+    row = await database.fetchrow(SNAPSHOT_AT, snapshot.seq)
+    return row is not None and _authentic(row, row_key) is not None
+
+
+def _authentic(row: Iterable[Any], row_key: bytes) -> RegisterSnapshot | None:
+    seq, entry_hash, state, mac = row
+    right = SNAPSHOTS.is_right(row_key, mac, seq, entry_hash, state)
+    return RegisterSnapshot(seq, entry_hash, state) if right else None

@@ -9,7 +9,7 @@ from typing import Final
 
 from ledger.core.register import Register
 from ledger.core.sealing.sealer import new_org_key
-from ledger.core.sequencer import Sequencer, SequencerLimits
+from ledger.core.sequencer import AcknowledgedHeads, Sequencer, SequencerLimits
 from ledger.keys import SigningKeyring
 from ledger.sealing import row_key
 from ledger.storage.clock import now_us
@@ -24,16 +24,24 @@ async def administering(
     database: Database,
     keyring: Callable[[bool], SigningKeyring],
     master_key: bytes,
+    heads: AcknowledgedHeads | None,
     *,
     adopts: bool = False,
 ) -> AsyncIterator[Administration]:
     """Yield an administration that is open; its entries have the time of the database.
 
     If it ``adopts``, it makes the org `system` in a database that has other orgs. Raises
-    RegisterMissing, DatabaseUnavailable.
+    RegisterMissing, RegisterCut, DatabaseUnavailable.
+
+    ``heads`` is the file of acknowledged heads. None: this is a restore, after which the loss of what
+    was not restored is accepted.
     """
     rows = row_key(master_key)
-    register = Register(database, keyring, rows)
+    register = (
+        Register(database, keyring, rows)
+        if heads is None
+        else Register(database, keyring, rows, heads.get)
+    )
     sequencer = Sequencer(
         database,
         keyring,
@@ -41,6 +49,7 @@ async def administering(
         register=register,
         limits=SequencerLimits(committers=1),
         clock=await _clock_of(database),
+        memory=heads,
     )
     administration = Administration(
         database, sequencer, register, lambda slug: new_org_key(master_key, slug)

@@ -75,7 +75,8 @@ class Administration:
     async def _begin_trail(self, *, adopts: bool = False) -> None:
         """Register the org `system` by the first entry of its trail, if that is empty."""
         record = await orgs.org_by_slug(self._database, SYSTEM_ORG)
-        if record is None or record.seq >= 0:
+        # The head row alone may say so, if it was changed.
+        if record is None or record.seq >= 0 or not self.register.is_empty:
             return
         if not record.is_authentic(self.register.row_key):
             return

@@ -10,6 +10,7 @@ import shlex
 from pathlib import Path
 from typing import Final
 
+from ledger.core.sequencer import AcknowledgedHeads
 from ledger.storage import orgs
 from ledger.storage.api_keys import ApiKeyRow
 from ledger.storage.database import Database
@@ -29,19 +30,22 @@ DEMO_ORG: Final = "demo"
 __all__ = ["DEMO_KEY", "DEMO_ORG", "PLATFORM_KEY", "begin"]
 
 
-async def begin(settings: Settings, secrets: ServerSecrets, database: Database) -> KeyFile:
+async def begin(
+    settings: Settings, secrets: ServerSecrets, database: Database, heads: AcknowledgedHeads
+) -> KeyFile:
     """Make sure that the register and a platform key exist, and in a new embedded one the demo org.
 
     Returns the state of this machine's platform key file.
     """
     keyring = LiveKeyring.of(settings, secrets.keyring)
-    async with administering(database, keyring, secrets.master_key) as administration:
+    async with administering(database, keyring, secrets.master_key, heads) as administration:
         authenticator = Authenticator(database, secrets.master_key, administration.register)
         platform_keys = await authenticator.keys.of_org(None)
         if not any(key.is_valid for key in platform_keys):
             new = await _file_key(settings.data_dir / PLATFORM_KEY, authenticator)
-            key = ApiKeyRow(new.key_id, None, "first start", "platform", new.secret_hash)
-            await administration.add_key(key, None)
+            if new is not None:
+                key = ApiKeyRow(new.key_id, None, "first start", "platform", new.secret_hash)
+                await administration.add_key(key, None)
         if settings.embedded:
             await _demo(settings, database, authenticator, administration)
         return await state_of(settings.data_dir / PLATFORM_KEY, authenticator)
@@ -62,12 +66,18 @@ async def _demo(
     if demo is None or await authenticator.keys.of_org(demo.id):
         return
     new = await _file_key(settings.data_dir / DEMO_KEY, authenticator)
+    if new is None:
+        return
     key = ApiKeyRow(new.key_id, demo.id, "first start", "admin", new.secret_hash)
     await administration.add_key(key, DEMO_ORG)
 
 
-async def _file_key(path: Path, authenticator: Authenticator) -> NewKey:
-    """Return the key in this file; make it and write the file if it does not exist."""
+async def _file_key(path: Path, authenticator: Authenticator) -> NewKey | None:
+    """Return the key in this file; make it and write the file if it does not exist.
+
+    None for a key that was used before: its row was revoked, changed or removed. That stops no
+    server, whose other keys are right; the state of the file says what to do.
+    """
     written = read_private_file(path)
     if written is None:
         new = authenticator.new_key()
@@ -75,11 +85,12 @@ async def _file_key(path: Path, authenticator: Authenticator) -> NewKey:
         create_private_file(path, new.token.encode() + b"\n")
         return new
     key = authenticator.read_key(written.decode("ascii", "replace").strip())
-    if key is None or await authenticator.keys.find(key.key_id) is not None:
-        problem = "does not hold an API key" if key is None else "holds a key that was used before"
+    if key is None:
         away = shlex.quote(f"{path}.old")
         raise StartupRefused(
-            f"{path} {problem}. Move it away and start again, which makes a new key: "
+            f"{path} does not hold an API key. Move it away and start again, which makes a new key: "
             f"mv {shlex.quote(str(path))} {away}"
         )
-    return key
+    found = await authenticator.keys.find(key.key_id)
+    used = found is not None or authenticator.keys.was_removed(key.key_id)
+    return None if used else key

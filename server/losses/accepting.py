@@ -22,6 +22,7 @@ from ledger.core.checkpointing.doubt import SigningDoubt
 from ledger.core.checkpointing.tips import SignedTip, Tips
 from ledger.core.org import OrgFacts
 from ledger.core.register import Change, ChangeKind
+from ledger.core.register.changes import LOSS_ACCEPTED
 from ledger.core.sealing.opener import opener
 from ledger.core.sealing.sealer import Drafted, Sealer
 from ledger.core.sequencer import (
@@ -44,7 +45,6 @@ from ledger.storage.signing_transaction import LockedTree
 from ledger.storage.trees import ANCHOR_LOG
 from server.access.administration import Administration
 from server.trails.appending import append_sealed
-from server.trails.entry_kinds import LOSS_ACCEPTED
 from server.trails.guarding import TrailGuard
 
 

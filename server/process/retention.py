@@ -107,8 +107,8 @@ async def retention_task(
         await require_own_keys_in(database, settings, secrets)
         clock, keyring = ServerClock(settings), LiveKeyring.of(settings, secrets.keyring)
         rows = row_key(secrets.master_key)
-        register = Register(database, keyring, rows)
         heads = open_heads(settings, secrets.master_key, has_orgs=await any_org(database))
+        register = Register(database, keyring, rows, heads.get)
         sequencer = Sequencer(
             database,
             keyring,

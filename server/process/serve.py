@@ -137,8 +137,11 @@ async def _prepare(settings: Settings, url: str, name: str) -> KeyFile:
         secrets = load_secrets(settings, database_is_new=await is_new(database))
         await claim(database, settings, secrets)
         # Opened before the workers: a file that can't be used is reported once, and ends the start.
-        open_heads(settings, secrets.master_key, has_orgs=await any_org(database)).close()
-        return await begin(settings, secrets, database)
+        has_orgs = await any_org(database)
+        with contextlib.closing(
+            open_heads(settings, secrets.master_key, has_orgs=has_orgs)
+        ) as heads:
+            return await begin(settings, secrets, database, heads)
     finally:
         await database.close()
 

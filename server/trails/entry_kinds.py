@@ -2,10 +2,10 @@
 
 from typing import Final
 
+from ledger.core.register.changes import LOSS_ACCEPTED
 from server.feature import EntryKind
 
 THAWED: Final = "quire.org_thawed"
-LOSS_ACCEPTED: Final = "quire.loss_accepted"
 ERASED: Final = "quire.subject_erased"
 DISCLOSED: Final = "quire.bundle_disclosed"
 ADDED: Final = "quire.added"

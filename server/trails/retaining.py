@@ -76,8 +76,9 @@ class RetentionTask:
                 raise RetentionRefused("another process is dropping months; try again later")
             if not await self._guard.register.store_snapshot():
                 raise RetentionRefused(
-                    'the trail "system" can\'t be read whole, and without a snapshot of the register '
-                    "no month of it may be dropped: verify it, and restore it"
+                    "no snapshot of the register could be stored, and without one no month of the "
+                    'trail "system" may be dropped: the trail can\'t be read whole, or a row that was '
+                    "planted in register_snapshots has its place. Verify the org system"
                 )
             async with named_target(self._settings, url) as target:
                 await target.check()

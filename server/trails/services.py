@@ -93,7 +93,7 @@ class Services:
         self.keyring = keyring
         self.heads = heads
         rows = self._row_key = row_key(secrets.master_key)
-        self.register = Register(database, keyring, rows)
+        self.register = Register(database, keyring, rows, heads.get)
         self.sealer = Sealer(database, secrets.master_key, self.register)
         self.lateness = SigningWatch(settings, database, rows)
         self.sequencer = Sequencer(

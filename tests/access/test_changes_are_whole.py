@@ -38,7 +38,7 @@ async def at_work(database: Database) -> AsyncIterator[tuple[storage.Database, A
     opened = await storage.Database.open(database.server_url, size=3)
     try:
         await partitions.prepare(opened, to_datetime(await now_us(opened)))
-        async with administering(opened, lambda _: RING, MASTER_KEY) as administration:
+        async with administering(opened, lambda _: RING, MASTER_KEY, None) as administration:
             yield opened, administration
     finally:
         await opened.close()

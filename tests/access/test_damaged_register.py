@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from secrets import token_hex
 from typing import Any
 
 import asyncpg
 import pytest
 
-from ledger.core.register import NOT_AUTHENTIC, ORGS, Register
+from ledger.chain import ChainHead
+from ledger.core.register import NOT_AUTHENTIC, ORGS, Register, RegisterCut
 from ledger.sealing import row_key
 from ledger.storage import database as storage
 from ledger.storage import orgs
+from ledger.storage.api_keys import ApiKeyRow
+from server.access.api_keys import ApiKeys
 from tests.access.test_changes_are_whole import at_work
 from tests.support import blocks
 from tests.support.appending import superuser
@@ -100,3 +105,146 @@ async def test_a_trail_that_was_cut_does_not_bring_older_rows_back(
     again = await opened(made)
     assert await known(made, again) == [*range(ORGS_MADE)], "the snapshot is newer"
     await _reported(made, "are gone")
+
+
+async def test_a_head_row_that_is_set_back_hides_no_change(database: Database) -> None:
+    """The server's role may change head rows: so it made other processes overlook a revocation."""
+    async with at_work(database) as (opened_, work):
+        org = await work.create_org("org-0", "Org", "plain")
+        key = ApiKeyRow(token_hex(8), org.id, "k", "viewer", b"h" * 32)
+        await work.add_key(key, "org-0")
+        other = Register(opened_, lambda _: RING, row_key(MASTER_KEY))
+        assert await other.open()
+        found = await ApiKeys(opened_, other).find(key.id)
+        assert found is not None
+        assert found.is_valid
+        assert await work.revoke_key(found, "org-0")
+        system = await orgs.org_by_slug(opened_, "system")
+        assert system is not None
+        attacker = await asyncpg.connect(database.server_url)
+        try:
+            await attacker.execute("UPDATE heads SET seq = seq - 1 WHERE org_id = $1", system.id)
+            await attacker.execute(
+                "UPDATE api_keys SET revoked_at = NULL, mac = $2 WHERE id = $1", key.id, found.mac
+            )
+        finally:
+            await attacker.close()
+        await other.catch_up()
+        again = await ApiKeys(opened_, other).find(key.id)
+        assert again is not None
+        assert not again.is_valid
+
+
+async def plant_after(connection: asyncpg.Connection[Any], org_id: int) -> None:
+    await blocks.duplicate(connection, org_id, 6, seq=1_000_000)
+
+
+async def plant_next(connection: asyncpg.Connection[Any], org_id: int) -> None:
+    await blocks.duplicate(connection, org_id, 6, seq=7, payload=b"{}")
+
+
+async def plant_beside(connection: asyncpg.Connection[Any], org_id: int) -> None:
+    await blocks.duplicate(
+        connection, org_id, 4, payload=b"{}", anchored_at=lambda at: at - timedelta(microseconds=1)
+    )
+
+
+async def plant_copy(connection: asyncpg.Connection[Any], org_id: int) -> None:
+    await blocks.duplicate(
+        connection, org_id, 4, anchored_at=lambda at: at + timedelta(microseconds=1)
+    )
+
+
+PLANTED = {"after": plant_after, "next": plant_next, "beside": plant_beside, "copy": plant_copy}
+
+
+@pytest.mark.parametrize("plant", PLANTED.values(), ids=PLANTED.keys())
+async def test_a_planted_entry_costs_no_row(
+    database: Database, made: storage.Database, plant: Tamper
+) -> None:
+    system = await orgs.org_by_slug(made, "system")
+    assert system is not None
+    running = await opened(made)
+    async with superuser(database) as connection:
+        await plant(connection, system.id)
+    register = await opened(made)
+    assert await known(made, register) == [*range(ORGS_MADE)]
+    await running.catch_up()
+    assert await known(made, running) == [*range(ORGS_MADE)]
+    await _reported(made, "the trail system was changed")
+
+
+async def test_a_damaged_newest_entry_costs_the_rows_before_it(
+    database: Database, made: storage.Database
+) -> None:
+    system = await orgs.org_by_slug(made, "system")
+    assert system is not None
+    async with superuser(database) as connection:
+        await blocks.edit(connection, system.id, 6, payload=lambda _: b"{}")
+    assert await known(made, await opened(made)) == []
+
+
+PLANT_SNAPSHOT = """
+INSERT INTO register_snapshots (seq, entry_hash, state, mac)
+VALUES ($1, '\\x00', '\\x00', '\\x00')"""
+
+
+async def test_planted_snapshots_hide_no_right_one(
+    database: Database, made: storage.Database
+) -> None:
+    register = await opened(made)
+    assert await register.store_snapshot()
+    attacker = await asyncpg.connect(database.server_url)
+    try:
+        for seq in range(20):
+            await attacker.execute(PLANT_SNAPSHOT, 10**12 + seq)
+    finally:
+        await attacker.close()
+    system = await orgs.org_by_slug(made, "system")
+    assert system is not None
+    async with superuser(database) as connection:  # as a drop of a month does
+        await blocks.remove(connection, system.id, 0, 3)
+    assert await known(made, await opened(made)) == [*range(ORGS_MADE)]
+
+
+async def test_a_snapshot_whose_place_is_taken_is_not_called_stored(
+    database: Database, made: storage.Database
+) -> None:
+    register = await opened(made)
+    attacker = await asyncpg.connect(database.server_url)
+    try:
+        await attacker.execute(PLANT_SNAPSHOT, ORGS_MADE)
+    finally:
+        await attacker.close()
+    assert not await register.store_snapshot(), "no month of the trail may be dropped"
+
+
+async def test_a_start_is_not_held_up_by_the_head_row_of_system(
+    database: Database, made: storage.Database
+) -> None:
+    attacker = await asyncpg.connect(database.server_url)
+    try:
+        await attacker.execute(
+            "UPDATE heads SET seq = -1, entry_hash = '', anchored_at = 'epoch' "
+            "WHERE org_id = (SELECT id FROM orgs WHERE slug = 'system')"
+        )
+    finally:
+        await attacker.close()
+    async with at_work(database) as (_, work):
+        assert await known(made, work.register) == [*range(ORGS_MADE)]
+
+
+async def test_a_trail_that_was_cut_before_a_start_is_refused(
+    database: Database, made: storage.Database
+) -> None:
+    """A revoked key would work again: the entry that revoked it is gone, its older row put back."""
+    system = await orgs.org_by_slug(made, "system")
+    assert system is not None
+    newest = ChainHead(6, b"h" * 32, 0)
+    register = Register(made, lambda _: RING, row_key(MASTER_KEY), lambda _: newest)
+    assert await register.open()
+    async with superuser(database) as connection:
+        await blocks.remove(connection, system.id, 6, 6)
+    register = Register(made, lambda _: RING, row_key(MASTER_KEY), lambda _: newest)
+    with pytest.raises(RegisterCut, match="accept-loss system"):
+        await register.open()

@@ -258,6 +258,30 @@ def test_a_full_verification_names_a_freeze_that_was_taken_out(server: Server) -
     assert [fault["reason"].split()[3] for fault in found["errors"]] == ["heads"]
 
 
+def test_a_freeze_by_the_signer_is_no_forged_one(server: Server) -> None:
+    """The signer has no part in the register: its own table, which it alone writes, says why."""
+    org, key = server.create_org("plain")
+    assert append(server, org, key, {"event_type": "one"}).status == 201
+    where = f"(SELECT id FROM orgs WHERE slug = '{org}')"
+    frozen = "frozen_at = now(), frozen_reason = 'checkpoints stopped: doubt'"
+    owner(
+        server,
+        f"UPDATE heads SET {frozen} WHERE org_id = {where}",
+        "INSERT INTO trees (org_id, root, stopped_at, stopped_reason) "
+        f"VALUES ({where}, sha256(''), now(), 'history_rewritten: doubt') RETURNING 1",
+    )
+    assert verified(server, org, key)["checks"]["rows"] is True
+
+
+def test_a_change_makes_no_planted_value_right(server: Server) -> None:
+    """The server's role may publish a log in its row: the MAC of the next change covered that too."""
+    org, key = server.create_org("plain")
+    owner(server, f"UPDATE orgs SET log_public = true WHERE slug = '{org}' RETURNING 1")
+    refused = server.request("PATCH", f"/v1/orgs/{org}", {"name": "Another"}, key=key)
+    assert (refused.status, problem_of(refused)) == (500, "row-not-authentic")
+    assert server.request("GET", f"/v1/orgs/{org}/log/checkpoint").status == 401
+
+
 def test_a_start_without_the_trail_that_records_the_rows_is_refused(
     postgres_cluster: Cluster, session_dir: Path
 ) -> None:

@@ -22,7 +22,7 @@ from tests.support.appending import superuser
 from tests.support.blocks import cut, point_head_at
 from tests.support.clusters import Database, blocking
 from tests.support.quire_process import QuireProcess
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 FORGE = """
 UPDATE heads SET thawed_us = thawed_us + 1, frozen_at = NULL, frozen_reason = NULL
@@ -38,10 +38,12 @@ class Attacked:
         self.slug = server.create_org("sealed")[0]
         self.key = (server.data_dir / "platform.key").read_text().strip()
 
-    def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def request(
+        self, method: str, path: str, body: Any = None, org: str | None = None
+    ) -> tuple[int, Any]:
         data = None if body is None else json.dumps(body).encode()
         headers = {"x-api-key": self.key, "content-type": "application/json"}
-        url = f"{self.server.url}/v1/orgs/{self.slug}{path}"
+        url = f"{self.server.url}/v1/orgs/{org or self.slug}{path}"
         request = urllib.request.Request(url, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
@@ -57,16 +59,21 @@ class Attacked:
         assert (status in {200, 201, 202}, job["state"]) == (True, "done"), job
         return job["result"]
 
-    def signed_size(self) -> int:
-        signed = self.request("GET", "/checkpoints")[1]["checkpoints"]
+    def signed_size(self, org: str | None = None) -> int:
+        signed = self.request("GET", "/checkpoints", org=org)[1]["checkpoints"]
         return int(signed[0]["size"]) if signed else 0
 
-    def cut(self, first: int) -> None:
+    def newest_of_system(self) -> int:
+        """The seq of the newest entry of the trail `system`."""
+        return int(self.request("GET", "", org="system")[1]["head"]["seq"])
+
+    def cut(self, first: int, org: str | None = None) -> None:
         """Remove the entries from a seq on, as if they had never been, and forge a thaw."""
+        slug = org or self.slug
 
         async def attack() -> None:
             async with superuser(self.database) as connection, connection.transaction():
-                org_id = await connection.fetchval("SELECT id FROM orgs WHERE slug = $1", self.slug)
+                org_id = await connection.fetchval("SELECT id FROM orgs WHERE slug = $1", slug)
                 await point_head_at(connection, org_id, first - 1)
                 await cut(connection, org_id, first)
                 await connection.execute(FORGE, org_id)
@@ -81,13 +88,13 @@ class Attacked:
 
         blocking(attack())
 
-    def accept_loss(self, *more: str) -> Any:
+    def accept_loss(self, *more: str, org: str | None = None) -> Any:
         settings = {
             **self.server.command_settings(),
             "QUIRE_DATABASE_OWNER_URL": self.database.owner_url,
         }
         reason = ("--reason", "the disk was lost", *more)
-        return run("orgs", "accept-loss", self.slug, *reason, settings=settings)
+        return run("orgs", "accept-loss", org or self.slug, *reason, settings=settings)
 
 
 @pytest.fixture(params=["unsigned", "signed"])
@@ -155,6 +162,30 @@ def test_a_cut_is_refused_until_its_loss_is_accepted(attacked: Attacked) -> None
     assert attacked.accept_loss().returncode != 0
     if not is_signed:  # what was never signed leaves no gap in a signed tree
         assert attacked.verified()["errors"] == []
+
+
+@pytest.mark.parametrize("attacked", ["signed"], indirect=True)
+def test_a_cut_of_system_ends_the_start_until_its_loss_is_accepted(attacked: Attacked) -> None:
+    """What it recorded last is unknown then: a key that was revoked would work again."""
+    server = attacked.server
+    made = [attacked.request("POST", "/keys", {"name": "k", "role": "viewer"}) for _ in range(3)]
+    assert [status for status, _ in made] == [201] * 3
+    before = attacked.newest_of_system()
+    until(lambda: attacked.signed_size("system") > before, "the checkpoint")
+    kill_9_all(server)
+    attacked.cut(before - 1, "system")
+    server.launch()
+    assert server.process.wait(PATIENCE_S) != 0
+    assert "quire orgs accept-loss system" in server.log.read_text()
+    done = attacked.accept_loss("--json", org="system")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["lost"] == {"first_seq": before - 1, "last_seq": before}
+    server.start()
+    assert attacked.append()[0] == 201
+    assert attacked.request("POST", "/keys", {"name": "k", "role": "viewer"})[0] == 201
+    listed = attacked.request("GET", "/keys")[1]["keys"]
+    # The rows of keys whose entries are lost are there, and nothing says that they are right.
+    assert sorted(key["authentic"] for key in listed) == [False, False, True, True, True]
 
 
 def assert_recorded(attacked: Attacked, seq: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from blake3 import blake3
@@ -21,6 +21,8 @@ ORGS: Final = "orgs"
 API_KEYS: Final = "api_keys"
 SERVER: Final = "server"
 """The actor of what no caller asked for."""
+LOSS_ACCEPTED: Final = "quire.loss_accepted"
+"""The event type of an entry by which an operator accepts that entries before it are lost."""
 
 
 class ChangeKind(StrEnum):
@@ -70,6 +72,16 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     ref: str | None = None
 
 
+class _LostRange(msgspec.Struct):
+    first_seq: int
+    last_seq: int
+
+
+class _Loss(msgspec.Struct):
+    event_type: Literal["quire.loss_accepted"]
+    lost: _LostRange
+
+
 class _Payload(msgspec.Struct):
     event_type: ChangeKind
     register: Change
@@ -103,6 +115,15 @@ def change_of(payload: bytes) -> tuple[ChangeKind, Change] | None:
     except msgspec.MsgspecError:
         return None  # another entry of the server: appends of callers can't have these types
     return found.event_type, found.register
+
+
+def accepts_loss(payload: bytes, first: int, last: int) -> bool:
+    """Return whether a payload accepts that the entries ``first`` to ``last`` are lost."""
+    try:
+        lost = msgspec.json.decode(payload, type=_Loss).lost
+    except msgspec.MsgspecError:
+        return False
+    return lost.first_seq <= first and last <= lost.last_seq
 
 
 def erased_id(org_id: int, ref: str) -> int:

@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
 from ledger.blocks.block import SYSTEM_ORG
-from ledger.chain import StoredEntry, check_entry
-from ledger.core.register.changes import change_of
+from ledger.chain import ChainHead, StoredEntry, check_entry
+from ledger.core.register.changes import accepts_loss, change_of
+from ledger.core.register.refusals import RegisterCut, RegisterMissing
 from ledger.core.register.reports import ForgedRowReports
 from ledger.core.register.state import RegisterState
-from ledger.errors import DatabaseUnavailable, StorageError
 from ledger.keys import SigningKeyring
 from ledger.storage import register as storage
 from ledger.storage.database import Database
@@ -28,41 +28,27 @@ SNAPSHOT_ENTRIES: Final = 2_000
 """A start that folds more entries than this stores a snapshot, for the next one."""
 FRESH_S: Final = 1.0
 """A process that followed the trail so recently does not ask for its head again."""
-UNKNOWN_KEY: Final = "unknown_key"
+MAX_REPORTED: Final = 100
+"""Faults of the trail that one process reports: more entries may be planted than are worth an event."""
 _TRIES: Final = 3
 Row = TypeVar("Row")
 Facts = Callable[[Row], tuple[str, str, bytes]]
 """Returns table, primary key and MAC of a row."""
 
 
-class RegisterMissing(StorageError):
-    """The trail `system` is missing, although there are rows that it must have recorded."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The database has orgs or API keys, but not the org `system`, whose trail records them. "
-            "It was removed, or the database was made by a version of Quire that did not record "
-            "them. Restore a backup of the database, or restore `system` from its archive: quire "
-            "archive restore system"
-        )
-
-
-class RegisterKeyMissing(DatabaseUnavailable):
-    """This machine lacks a key that signed an entry of the trail `system`."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(
-            f"The signing keyring of this machine is not whole: {reason}, and it signed entries of "
-            "the trail `system`, which records orgs and API keys. Copy the newest keyring file to "
-            "this machine"
-        )
-
-
 class Register:
-    """The state of the register in one process. Its methods raise DatabaseUnavailable."""
+    """The state of the register in one process. Its methods raise DatabaseUnavailable.
+
+    ``acknowledged`` returns the newest head of an org that this machine acknowledged. Without it, a
+    trail that was cut while no process followed it is not noticed.
+    """
 
     def __init__(
-        self, database: Database, keyring: Callable[[bool], SigningKeyring], row_key: bytes
+        self,
+        database: Database,
+        keyring: Callable[[bool], SigningKeyring],
+        row_key: bytes,
+        acknowledged: Callable[[int], ChainHead | None] = lambda _: None,
     ) -> None:
         self.row_key = row_key
         self.reports = ForgedRowReports(database)
@@ -70,6 +56,7 @@ class Register:
         self.system_id: int | None = None
         self.database = database
         self._keyring = keyring
+        self._acknowledged = acknowledged
         self._seq = -1
         self._hash: bytes | None = b""
         self._damaged = -1
@@ -80,13 +67,15 @@ class Register:
     async def open(self, *, adopts: bool = False) -> bool:
         """Fold the trail; False if the database is new and has no org `system`.
 
-        Raises RegisterMissing where there are other orgs, unless the caller ``adopts`` them.
+        Raises RegisterMissing where there are other orgs, unless the caller ``adopts`` them, and
+        RegisterCut.
         """
         self.system_id = await storage.system_org(self.database)
         if self.system_id is None:
             if not adopts and await storage.has_rows(self.database):
                 raise RegisterMissing
             return False
+        await self._require_acknowledged(self.system_id)
         await self._begin_at_snapshot()
         began = self._seq
         await self.follow()
@@ -94,21 +83,30 @@ class Register:
             await self.store_snapshot()
         return True
 
+    async def _require_acknowledged(self, system_id: int) -> None:
+        known = self._acknowledged(system_id)
+        last = await storage.last_seq(self.database, system_id)
+        if known is not None and known.seq > last:
+            raise RegisterCut(known.seq, last)
+
     async def _begin_at_snapshot(self) -> None:
         """Begin at the newest snapshot; one that is beyond the trail shows that it was shortened."""
-        for snapshot in await storage.snapshots(self.database, self.row_key):
+        snapshot = await storage.newest_snapshot(self.database, self.row_key)
+        if snapshot is not None:
             self.state = RegisterState.decoded(snapshot.state)
             self._seq, self._hash = snapshot.seq, snapshot.entry_hash
-            return
 
     async def store_snapshot(self) -> bool:
-        """Store the state for later starts; False if entries before it can't be read."""
+        """Store the state for later starts.
+
+        False if entries before it can't be read, or a planted row has its place.
+        """
         if self._damaged >= 0 or self._hash is None:
             return False
-        if self._seq >= 0:
-            snapshot = RegisterSnapshot(self._seq, self._hash, self.state.encoded())
-            await storage.add_snapshot(self.database, snapshot, self.row_key)
-        return True
+        if self._seq < 0:
+            return True
+        snapshot = RegisterSnapshot(self._seq, self._hash, self.state.encoded())
+        return await storage.add_snapshot(self.database, snapshot, self.row_key)
 
     async def refresh(self) -> None:
         """Follow the trail, unless it was followed a moment ago."""
@@ -122,7 +120,8 @@ class Register:
             self.system_id = await storage.system_org(self.database)
         if self.system_id is None:
             return
-        if await storage.head_seq(self.database, self.system_id) != self._seq:
+        # The head row is not asked: whoever sets it back would hide the newest entries.
+        if await storage.last_seq(self.database, self.system_id) != self._seq:
             await self.follow()
         self._caught_up_s = asked_s
 
@@ -138,6 +137,8 @@ class Register:
         """Fold the entries that are stored after the last folded one."""
         async with self._following:
             assert self.system_id is not None, "there is a trail to follow"
+            # Read before the entries: up to here there must be some.
+            written = await self._written_seq(self.system_id)
             last = await storage.last_seq(self.database, self.system_id)
             if last < self._seq:
                 self._report(f"entries {last + 1} to {self._seq} are gone")
@@ -145,52 +146,72 @@ class Register:
             found = storage.entries(self.database, self.system_id, self._seq + 1, last)
             async for page in found:
                 self._fold_page(page)
-            if self._seq < last:
-                self._skip(last, f"entries {self._seq + 1} to {last} are missing")
+            if self._seq < written:
+                self._skip(written)
+
+    async def _written_seq(self, system_id: int) -> int:
+        """Return the seq up to which the trail was written by servers, as far as it is known.
+
+        Entries after it that are not intact were planted: they can't be about any row.
+        """
+        known = self._acknowledged(system_id)
+        if known is not None:
+            return known.seq
+        last = await storage.last_seq(self.database, system_id)
+        return min(await storage.head_seq(self.database, system_id), last)
 
     def _fold_page(self, page: list[StoredEntry] | Damage) -> None:
         if isinstance(page, Damage):
-            self._skip(page.last_seq, page.reason)
+            self._report(page.reason)
             return
         for entry in page:
             self._fold(entry)
 
     def _fold(self, entry: StoredEntry) -> None:
-        if entry.seq > self._seq + 1:
-            self._skip(entry.seq - 1, f"entries {self._seq + 1} to {entry.seq - 1} are missing")
-        elif entry.seq <= self._seq:
-            self._skip(self._seq, f"entry {entry.seq} is stored twice")
+        """Fold an entry that is intact. Others may have been planted before or beside it."""
+        if entry.seq <= self._seq:
+            self._report(f"entry {entry.seq} is stored twice")
             return
-        faults = check_entry(entry, SYSTEM_ORG, self._keyring(False), self._hash)
-        if faults:
-            faults = check_entry(entry, SYSTEM_ORG, self._keyring(True), self._hash)
-        if faults and faults[0].kind == UNKNOWN_KEY:
-            raise RegisterKeyMissing(faults[0].reason)
-        if faults:
-            self._skip(entry.seq, f"entry {entry.seq} is not intact: {faults[0].reason}")
+        follows = entry.seq == self._seq + 1
+        fault = self._fault(entry, self._hash if follows else None)
+        if fault is not None:
+            self._report(f"entry {entry.seq} is not intact: {fault}")
             return
+        if not follows and not accepts_loss(entry.payload, self._seq + 1, entry.seq - 1):
+            self._skip(entry.seq - 1)
         self._apply(entry.seq, entry.entry_hash, entry.payload)
+
+    def _fault(self, entry: StoredEntry, previous_hash: bytes | None) -> str | None:
+        faults = check_entry(entry, SYSTEM_ORG, self._keyring(False), previous_hash)
+        if faults:  # its key may have been made since
+            faults = check_entry(entry, SYSTEM_ORG, self._keyring(True), previous_hash)
+        return faults[0].reason if faults else None
 
     def _apply(self, seq: int, entry_hash: bytes, payload: bytes) -> None:
         if (found := change_of(payload)) is not None:
             self.state.apply(seq, *found)
         self._seq, self._hash = seq, entry_hash
 
-    def _skip(self, last: int, reason: str) -> None:
-        """Go on after entries that can't be read: no row is right that they may have changed."""
+    def _skip(self, last: int) -> None:
+        """Go on after entries that are lost: no row is right that they may have changed."""
+        self._report(f"entries {self._seq + 1} to {last} are missing or can't be read")
         self._damaged = max(self._damaged, last)
         self._seq, self._hash = max(self._seq, last), None
-        self._report(reason)
 
     def _report(self, reason: str) -> None:
-        if reason in self._reported:
+        if reason in self._reported or len(self._reported) >= MAX_REPORTED:
             return
         self._reported.add(reason)
         self.reports.found(
             None,
-            f"the trail {SYSTEM_ORG} was changed: {reason}. Rows that it may have changed are "
-            "refused. Verify it, and restore it from a backup or its archive",
+            f"the trail {SYSTEM_ORG} was changed: {reason}. Rows that lost entries may have changed "
+            "are refused. Verify it, and restore it from a backup or its archive",
         )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the trail has no entry."""
+        return self._seq < 0
 
     def knows(self, table: str, key: str, mac: bytes) -> bool:
         """Return whether a row has the MAC that its newest change states."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextvars import ContextVar
 from typing import Protocol
 
 from ledger.blocks.block import SYSTEM_ORG
@@ -15,10 +14,6 @@ from ledger.storage.database import Database
 from ledger.storage.trail import AppendTransaction, freeze_alone
 
 AppendTogether = Callable[[Sequence[AppendRequest], Collection[int]], Awaitable[Sequence[Appended]]]
-
-
-_freezing: ContextVar[frozenset[int]] = ContextVar("freezing", default=frozenset())
-"""The orgs that this task freezes: to record a freeze may find a fault of `system`, and so on."""
 
 
 class Freezes(Protocol):
@@ -90,24 +85,21 @@ class RecordedFreezes:
     async def freeze(
         self, org_id: int, org: str, reason: str, faults: FaultSeqs | None = None
     ) -> None:
-        """Freeze an org in its head row and in the register, and store the security event."""
-        system_id, within = self._register.system_id, _freezing.get()
-        if system_id is None or org_id in within:
-            # Or the head of the trail `system` is damaged, so that its own freeze has no entry.
+        """Freeze an org in its head row and in the register, and store the security event.
+
+        A freeze of `system` stands in its head row alone: its trail can't be extended to record it.
+        """
+        system_id = self._register.system_id
+        if system_id is None or org_id == system_id:
             await freeze_alone(self._database, org_id, reason)
             return
-        token = _freezing.set(within | {org_id})
-        try:
-            await self._record(system_id, org_id, org, reason, faults)
-        finally:
-            _freezing.reset(token)
+        await self._register.catch_up()
 
-    async def _record(
-        self, system_id: int, org_id: int, org: str, reason: str, faults: FaultSeqs | None
-    ) -> None:
         async def effect(transaction: AppendTransaction) -> AppendRefused | None:
             frozen = await transaction.freeze(org_id, reason)
-            return None if frozen else AlreadyFrozen(f"org {org} is frozen already")
+            if not frozen and self._is_recorded(org_id, faults):
+                return AlreadyFrozen(f"org {org} is frozen already")
+            return None  # a freeze that stands in the row alone could be taken out of it again
 
         change = Change(org_id=org_id, reason=reason, faults=faults)
         draft = change_draft(ChangeKind.FROZEN, change, details={"org": org})
@@ -119,3 +111,10 @@ class RecordedFreezes:
         except AppendRefused:  # the head of the trail `system` is damaged, or it is frozen
             await freeze_alone(self._database, org_id, reason)
         await self._register.catch_up()
+
+    def _is_recorded(self, org_id: int, faults: FaultSeqs | None) -> bool:
+        """Return whether the register has a freeze for these faults."""
+        freeze = self._register.state.frozen.get(org_id)
+        if freeze is None or faults is None:
+            return freeze is not None
+        return freeze.faults is not None and freeze.faults.covers(faults)

@@ -23,7 +23,7 @@ from ledger.core.sequencer.freezing import RecordedFreezes, RowFreezes
 from ledger.core.sequencer.heads.acknowledged import AcknowledgedHeads
 from ledger.core.sequencer.lane import Lane, SeenHeads
 from ledger.core.sequencer.limits import SequencerHooks, SequencerLimits
-from ledger.core.sequencer.outcome import BatchTools, LaneBatch
+from ledger.core.sequencer.outcome import BatchOutcome, BatchTools, LaneBatch
 from ledger.core.sequencer.request import Appended, AppendRequest
 from ledger.core.sequencer.together import Refused, WholeBatch
 from ledger.errors import ClockUnsteady, OutcomeUnknown, QueueFull, ShuttingDown, StorageError
@@ -31,6 +31,8 @@ from ledger.keys import SigningKeyring
 from ledger.storage.database import Database
 
 MAX_IDLE_LANES: Final = 20_000
+MAX_TOGETHER: Final = 1_000
+"""Batches past the lanes that wait or are in flight."""
 
 
 def system_clock_us() -> int:
@@ -78,6 +80,10 @@ class Sequencer:
         self._ready: dict[int, Lane] = {}
         self._wake = asyncio.Event()
         self._in_flight: set[Batch] = set()
+        # They wait for one another at the head of `system` anyway. One at a time leaves the other
+        # connections to the lanes.
+        self._together = asyncio.Semaphore(1)
+        self._together_waiting = 0
         self._waiting_bytes = 0
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -204,10 +210,14 @@ class Sequencer:
         """Append requests of several orgs in one transaction, all or none, past the lanes.
 
         ``locks`` are further orgs whose head rows an effect changes. Cancelling the caller does not
-        cancel the requests. Raises as :meth:`append` does.
+        cancel the requests. One batch is in flight at a time. Raises as :meth:`append` does.
         """
         if self._closing:
             raise ShuttingDown("the server is shutting down; retry against another server")
+        if self._together_waiting >= MAX_TOGETHER:
+            raise QueueFull(
+                "too many changes are waiting on this server; retry shortly", everyone=True
+            )
         batch = WholeBatch(requests, self._tools, locks)
         self._in_flight.add(batch)
         commit = asyncio.create_task(self._commit_whole(batch))
@@ -217,7 +227,7 @@ class Sequencer:
     async def _commit_whole(self, batch: WholeBatch) -> None:
         started = time.perf_counter()
         try:
-            outcome = await self._committer.commit(batch)
+            outcome = await self._commit_in_turn(batch)
         except Refused as refused:
             await self._settling.freeze(refused.outcome)
             errors = dict(refused.outcome.refusals)
@@ -231,6 +241,14 @@ class Sequencer:
             await self._settling.finish(outcome, batch.turns, time.perf_counter() - started)
         finally:
             self._in_flight.discard(batch)
+
+    async def _commit_in_turn(self, batch: WholeBatch) -> BatchOutcome:
+        self._together_waiting += 1
+        try:
+            async with self._together:
+                return await self._committer.commit(batch)
+        finally:
+            self._together_waiting -= 1
 
     async def _refuse_or_split(self, turns: list[LaneBatch], error: Exception) -> None:
         """Refuse the requests of a failed batch, or commit each org alone to isolate the fault.

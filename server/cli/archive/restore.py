@@ -175,7 +175,7 @@ async def _finish(settings: Settings, url: str, orgs: Sequence[str]) -> None:
         await partitions.prepare(database, to_datetime(await now_us(database)))
         keyring = LiveKeyring.of(settings, secrets.keyring)
         async with administering(
-            database, keyring, secrets.master_key, adopts=True
+            database, keyring, secrets.master_key, None, adopts=True
         ) as administration:
             for slug in sorted(orgs, key=lambda slug: slug != SYSTEM_ORG):
                 await administration.restored(slug)

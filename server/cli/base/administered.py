@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
 from ledger.storage.database import Database
+from ledger.storage.orgs import any_org
 from server.access.administering import administering
 from server.access.administration import Administration
 from server.access.api_keys import ApiKeys
 from server.access.auth import Authenticator
 from server.keys.first_start import load_master_key, load_secrets
+from server.keys.head_memory import open_heads
 from server.keys.keyring import LiveKeyring
 from server.process.database.own_database import own_database
 from server.settings import Settings
@@ -35,7 +38,7 @@ class AdministrativeWork(NamedTuple):
 def administered(settings: Settings, work: Callable[[AdministrativeWork], Awaitable[R]]) -> R:
     """Run work on the database of the settings, with the keys of this machine.
 
-    Raises SecretsError, ForeignKeys, RegisterMissing, StorageError.
+    Raises SecretsError, ForeignKeys, HeadMemoryUnavailable, StorageError.
     """
     load_master_key(settings)  # a missing file is reported before any database is started
     secrets = load_secrets(settings, database_is_new=False)
@@ -43,10 +46,15 @@ def administered(settings: Settings, work: Callable[[AdministrativeWork], Awaita
     async def run(url: str) -> R:
         database = await Database.open(url, size=1)
         try:
-            keyring = LiveKeyring.of(settings, secrets.keyring)
-            async with administering(database, keyring, secrets.master_key) as administration:
-                authenticator = Authenticator(database, secrets.master_key, administration.register)
-                return await work(AdministrativeWork(database, administration, authenticator))
+            keyring, has_orgs = LiveKeyring.of(settings, secrets.keyring), await any_org(database)
+            heads = open_heads(settings, secrets.master_key, has_orgs=has_orgs)
+            with contextlib.closing(heads):
+                async with administering(
+                    database, keyring, secrets.master_key, heads
+                ) as administration:
+                    register = administration.register
+                    authenticator = Authenticator(database, secrets.master_key, register)
+                    return await work(AdministrativeWork(database, administration, authenticator))
         finally:
             await database.close()
 

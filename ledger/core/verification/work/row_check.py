@@ -20,7 +20,7 @@ from ledger.core.verification.work.tally import Tally
 from ledger.errors import SealingError
 from ledger.log_keys import settle
 from ledger.rows import Value
-from ledger.storage import orgs, subjects
+from ledger.storage import accepted_doubts, orgs, subjects
 from ledger.storage.copy_out import reader_of
 from ledger.storage.judged_rows import JUDGED, JudgedTable, RowReader
 from ledger.storage.key_checks import MASTER
@@ -165,12 +165,18 @@ async def _check_people(
 
 
 async def _check_freeze(org_id: int, org: str, register: Register, found: RowCheck) -> None:
-    """Compare the head row's freeze with the register; that of `system` may stand alone."""
+    """Compare the head row's freeze with the register.
+
+    That of `system` may stand alone, and that of the signer, whose own table says why.
+    """
     for _ in range(_READS):  # it may be frozen or thawed just now
         record = await orgs.org_by_id(register.database, org_id)
         await register.catch_up()
         says = record is not None and record.frozen_reason is not None
         if says == (register.freeze_of(org_id) is not None) or org_id == register.system_id:
+            found.add("heads", 1)
+            return
+        if says and await accepted_doubts.stopped(register.database, org_id):
             found.add("heads", 1)
             return
     found.add("heads", 0, [f"the freeze of org {org}"])
