@@ -46,7 +46,7 @@ def create(scratch: Scratch, count: int = 1, *, seals: bool = False) -> list[Ten
 async def _create(scratch: Scratch, count: int, privacy: str) -> list[Tenant]:
     database = await Database.open(scratch.server_url, size=1)
     try:
-        async with administering(database, lambda _: KEYRING, MASTER_KEY) as administration:
+        async with administering(database, lambda _: KEYRING, MASTER_KEY, None) as administration:
             authenticator = Authenticator(database, MASTER_KEY, administration.register)
             first = secrets.randbelow(2**30) + 1
             made: list[Tenant] = []

@@ -35,7 +35,7 @@ async def adopt(
     opened = await storage.Database.open(database.server_url, size=2)
     try:
         await partitions.prepare(opened, to_datetime(await now_us(opened)))
-        async with administering(opened, keyring, MASTER_KEY, adopts=True) as administration:
+        async with administering(opened, keyring, MASTER_KEY, None, adopts=True) as administration:
             for slug in slugs:
                 await administration.restored(slug)
     finally:
