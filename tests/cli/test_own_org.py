@@ -10,7 +10,7 @@ from tests.support.serving import Server
 from tests.support.signed_trees import SignedTrees
 
 LEAVES = {" ".join(leaf.path): leaf for leaf in leaves()}
-OF_THIS_MACHINE = {"archive verify", "archive restore", "orgs adopt"}
+OF_THIS_MACHINE = {"archive verify", "archive restore", "orgs adopt", "orgs accept-loss"}
 
 
 class Own:
