@@ -6,42 +6,27 @@ connection would; the step is a double that cuts its own connection.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from secrets import token_hex
 from typing import Any
 
 import pytest
 
 from ledger.core.register import API_KEYS, ORGS, Register
-from ledger.entry import to_datetime
 from ledger.errors import DatabaseUnavailable
 from ledger.sealing import row_key
 from ledger.storage import database as storage
-from ledger.storage import orgs, partitions
+from ledger.storage import orgs
 from ledger.storage.api_keys import ApiKeyRow
-from ledger.storage.clock import now_us
 from ledger.storage.trail import AppendTransaction
-from server.access.administering import administering
 from server.access.administration import Administration
 from server.access.api_keys import ApiKeys
-from tests.sequencer.test_faults import broken
+from tests.support.broken_steps import broken
 from tests.support.clusters import Database
-from tests.support.orgs import MASTER_KEY
+from tests.support.orgs import MASTER_KEY, at_work
 from tests.support.trails import RING
 
 STEPS = ["begin", "lock_heads", "copy_entries", "move_heads", "commit"]
-
-
-@asynccontextmanager
-async def at_work(database: Database) -> AsyncIterator[tuple[storage.Database, Administration]]:
-    opened = await storage.Database.open(database.server_url, size=3)
-    try:
-        await partitions.prepare(opened, to_datetime(await now_us(opened)))
-        async with administering(opened, lambda _: RING, MASTER_KEY, None) as administration:
-            yield opened, administration
-    finally:
-        await opened.close()
 
 
 async def consistent(database: storage.Database) -> tuple[int, int]:

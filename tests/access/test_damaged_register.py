@@ -18,11 +18,10 @@ from ledger.storage import database as storage
 from ledger.storage import orgs
 from ledger.storage.api_keys import ApiKeyRow
 from server.access.api_keys import ApiKeys
-from tests.access.test_changes_are_whole import at_work
 from tests.support import blocks
 from tests.support.appending import superuser
 from tests.support.clusters import Database
-from tests.support.orgs import MASTER_KEY
+from tests.support.orgs import MASTER_KEY, at_work
 from tests.support.trails import RING
 from tests.support.waiting import PATIENCE_S
 
@@ -31,7 +30,7 @@ Tamper = Callable[[Any, int], Awaitable[None]]
 
 
 @pytest.fixture
-async def made(database: Database) -> AsyncIterator[storage.Database]:
+async def six_orgs(database: Database) -> AsyncIterator[storage.Database]:
     """A database with six orgs, each recorded by an entry of its own: seqs 1 to 6."""
     async with at_work(database) as (opened, work):
         for number in range(ORGS_MADE):
@@ -72,16 +71,16 @@ TAMPERINGS = {"payload": edit_payload, "leaf": edit_leaf, "removed": remove}
 
 @pytest.mark.parametrize("tamper", TAMPERINGS.values(), ids=TAMPERINGS.keys())
 async def test_rows_older_than_a_changed_entry_do_not_count(
-    database: Database, made: storage.Database, tamper: Tamper
+    database: Database, six_orgs: storage.Database, tamper: Tamper
 ) -> None:
-    assert await known(made, await opened(made)) == [*range(ORGS_MADE)]
-    system = await orgs.org_by_slug(made, "system")
+    assert await known(six_orgs, await opened(six_orgs)) == [*range(ORGS_MADE)]
+    system = await orgs.org_by_slug(six_orgs, "system")
     assert system is not None
     async with superuser(database) as connection:
         await tamper(connection, system.id)
-    register = await opened(made)
-    assert await known(made, register) == [4, 5]
-    await _reported(made, "the trail system was changed")
+    register = await opened(six_orgs)
+    assert await known(six_orgs, register) == [4, 5]
+    await _reported(six_orgs, "the trail system was changed")
 
 
 async def _reported(database: storage.Database, words: str) -> None:
@@ -92,23 +91,23 @@ async def _reported(database: storage.Database, words: str) -> None:
 
 
 async def test_a_trail_that_was_cut_does_not_bring_older_rows_back(
-    database: Database, made: storage.Database
+    database: Database, six_orgs: storage.Database
 ) -> None:
-    register = await opened(made)
+    register = await opened(six_orgs)
     assert await register.store_snapshot()
-    system = await orgs.org_by_slug(made, "system")
+    system = await orgs.org_by_slug(six_orgs, "system")
     assert system is not None
     async with superuser(database) as connection:
         await blocks.remove(connection, system.id, 5, 6)
     await register.catch_up()
-    assert await known(made, register) == [*range(ORGS_MADE)], "what this process knows stays"
-    again = await opened(made)
-    assert await known(made, again) == [*range(ORGS_MADE)], "the snapshot is newer"
-    await _reported(made, "are gone")
+    assert await known(six_orgs, register) == [*range(ORGS_MADE)], "what this process knows stays"
+    again = await opened(six_orgs)
+    assert await known(six_orgs, again) == [*range(ORGS_MADE)], "the snapshot is newer"
+    await _reported(six_orgs, "are gone")
 
 
 async def test_a_head_row_that_is_set_back_hides_no_change(database: Database) -> None:
-    """The server's role may change head rows: so it made other processes overlook a revocation."""
+    """The server's role may change head rows: so it six_orgs other processes overlook a revocation."""
     async with at_work(database) as (opened_, work):
         org = await work.create_org("org-0", "Org", "plain")
         key = ApiKeyRow(token_hex(8), org.id, "k", "viewer", b"h" * 32)
@@ -160,28 +159,28 @@ PLANTED = {"after": plant_after, "next": plant_next, "beside": plant_beside, "co
 
 @pytest.mark.parametrize("plant", PLANTED.values(), ids=PLANTED.keys())
 async def test_a_planted_entry_costs_no_row(
-    database: Database, made: storage.Database, plant: Tamper
+    database: Database, six_orgs: storage.Database, plant: Tamper
 ) -> None:
-    system = await orgs.org_by_slug(made, "system")
+    system = await orgs.org_by_slug(six_orgs, "system")
     assert system is not None
-    running = await opened(made)
+    running = await opened(six_orgs)
     async with superuser(database) as connection:
         await plant(connection, system.id)
-    register = await opened(made)
-    assert await known(made, register) == [*range(ORGS_MADE)]
+    register = await opened(six_orgs)
+    assert await known(six_orgs, register) == [*range(ORGS_MADE)]
     await running.catch_up()
-    assert await known(made, running) == [*range(ORGS_MADE)]
-    await _reported(made, "the trail system was changed")
+    assert await known(six_orgs, running) == [*range(ORGS_MADE)]
+    await _reported(six_orgs, "the trail system was changed")
 
 
 async def test_a_damaged_newest_entry_costs_the_rows_before_it(
-    database: Database, made: storage.Database
+    database: Database, six_orgs: storage.Database
 ) -> None:
-    system = await orgs.org_by_slug(made, "system")
+    system = await orgs.org_by_slug(six_orgs, "system")
     assert system is not None
     async with superuser(database) as connection:
         await blocks.edit(connection, system.id, 6, payload=lambda _: b"{}")
-    assert await known(made, await opened(made)) == []
+    assert await known(six_orgs, await opened(six_orgs)) == []
 
 
 PLANT_SNAPSHOT = """
@@ -190,9 +189,9 @@ VALUES ($1, '\\x00', '\\x00', '\\x00')"""
 
 
 async def test_planted_snapshots_hide_no_right_one(
-    database: Database, made: storage.Database
+    database: Database, six_orgs: storage.Database
 ) -> None:
-    register = await opened(made)
+    register = await opened(six_orgs)
     assert await register.store_snapshot()
     attacker = await asyncpg.connect(database.server_url)
     try:
@@ -200,17 +199,17 @@ async def test_planted_snapshots_hide_no_right_one(
             await attacker.execute(PLANT_SNAPSHOT, 10**12 + seq)
     finally:
         await attacker.close()
-    system = await orgs.org_by_slug(made, "system")
+    system = await orgs.org_by_slug(six_orgs, "system")
     assert system is not None
     async with superuser(database) as connection:  # as a drop of a month does
         await blocks.remove(connection, system.id, 0, 3)
-    assert await known(made, await opened(made)) == [*range(ORGS_MADE)]
+    assert await known(six_orgs, await opened(six_orgs)) == [*range(ORGS_MADE)]
 
 
 async def test_a_snapshot_whose_place_is_taken_is_not_called_stored(
-    database: Database, made: storage.Database
+    database: Database, six_orgs: storage.Database
 ) -> None:
-    register = await opened(made)
+    register = await opened(six_orgs)
     attacker = await asyncpg.connect(database.server_url)
     try:
         await attacker.execute(PLANT_SNAPSHOT, ORGS_MADE)
@@ -220,7 +219,7 @@ async def test_a_snapshot_whose_place_is_taken_is_not_called_stored(
 
 
 async def test_a_start_is_not_held_up_by_the_head_row_of_system(
-    database: Database, made: storage.Database
+    database: Database, six_orgs: storage.Database
 ) -> None:
     attacker = await asyncpg.connect(database.server_url)
     try:
@@ -231,20 +230,20 @@ async def test_a_start_is_not_held_up_by_the_head_row_of_system(
     finally:
         await attacker.close()
     async with at_work(database) as (_, work):
-        assert await known(made, work.register) == [*range(ORGS_MADE)]
+        assert await known(six_orgs, work.register) == [*range(ORGS_MADE)]
 
 
 async def test_a_trail_that_was_cut_before_a_start_is_refused(
-    database: Database, made: storage.Database
+    database: Database, six_orgs: storage.Database
 ) -> None:
     """A revoked key would work again: the entry that revoked it is gone, its older row put back."""
-    system = await orgs.org_by_slug(made, "system")
+    system = await orgs.org_by_slug(six_orgs, "system")
     assert system is not None
     newest = ChainHead(6, b"h" * 32, 0)
-    register = Register(made, lambda _: RING, row_key(MASTER_KEY), lambda _: newest)
+    register = Register(six_orgs, lambda _: RING, row_key(MASTER_KEY), lambda _: newest)
     assert await register.open()
     async with superuser(database) as connection:
         await blocks.remove(connection, system.id, 6, 6)
-    register = Register(made, lambda _: RING, row_key(MASTER_KEY), lambda _: newest)
+    register = Register(six_orgs, lambda _: RING, row_key(MASTER_KEY), lambda _: newest)
     with pytest.raises(RegisterCut, match="accept-loss system"):
         await register.open()

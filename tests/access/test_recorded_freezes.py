@@ -10,9 +10,8 @@ import pytest
 from ledger.core.register import FaultSeqs, RecordedFreeze, Register
 from ledger.errors import OrgFrozen
 from ledger.sealing import row_key
-from tests.access.test_changes_are_whole import at_work
 from tests.support.clusters import Database
-from tests.support.orgs import MASTER_KEY
+from tests.support.orgs import MASTER_KEY, at_work
 from tests.support.trails import RING
 from tests.support.waiting import PATIENCE_S
 

@@ -110,7 +110,10 @@ def rows(data_dir: Path) -> list[str]:
         tables = [
             row[0]
             for row in blocking(
-                fetch(url, "SELECT relname FROM pg_stat_user_tables ORDER BY relname")
+                fetch(
+                    url,
+                    "SELECT relname FROM pg_stat_user_tables WHERE schemaname = 'public' ORDER BY 1",
+                )
             )
         ]
         return [f"{table}: {blocking(fetch(url, f'SELECT * FROM {table}'))}" for table in tables]

@@ -7,7 +7,7 @@ entry once. Faults that need a double (a step that breaks its own connection) sa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
@@ -18,8 +18,9 @@ from ledger.core.sequencer import KeyDigest, SequencerLimits
 from ledger.errors import DatabaseUnavailable, OutcomeUnknown, StorageError
 from ledger.storage import database as storage
 from ledger.storage import idempotency
-from ledger.storage.trail import AppendTransaction, CommitUnknown, HeadConflict, NotWritten
+from ledger.storage.trail import AppendTransaction, HeadConflict, NotWritten
 from tests.support.appending import Process, new_org, process, sound_trail, superuser
+from tests.support.broken_steps import broken
 from tests.support.clusters import Database
 from tests.support.proxy import CommitFate, Proxy
 
@@ -40,30 +41,6 @@ IDS = [name for _, name in STEPS]
 
 def key(name: str) -> KeyDigest:
     return KeyDigest(name.encode().ljust(16, b"."), b"b" * 16)
-
-
-def broken(
-    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *, after: bool, times: int = 1
-) -> list[str]:
-    """A double of one step that cuts its connection before or after the real step ran."""
-    original: Callable[..., Awaitable[Any]] = getattr(owner, name)
-    breaks: list[str] = []
-
-    async def step(transaction: AppendTransaction, *args: Any) -> Any:
-        if len(breaks) >= times:
-            return await original(transaction, *args)
-        breaks.append(name)
-        if not after:
-            transaction.connection.terminate()
-            return await original(transaction, *args)
-        result = await original(transaction, *args)
-        transaction.connection.terminate()
-        if name == "commit":
-            raise CommitUnknown("cut after COMMIT took effect")
-        return result
-
-    monkeypatch.setattr(owner, name, step)
-    return breaks
 
 
 async def mixed_load(shared_database: Database, first_process: Process, org: OrgFacts) -> None:

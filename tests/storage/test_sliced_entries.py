@@ -34,7 +34,7 @@ HERE = 300
 
 
 @pytest.fixture
-async def trail(database: clusters.Database) -> AsyncIterator[IndexedTrail]:
+async def sliced_trail(database: clusters.Database) -> AsyncIterator[IndexedTrail]:
     """An indexed trail: whole blocks, one with irregular frames, and blocks of one entry."""
     async with indexed_trail(database) as one:
         await one.append(people(1_024, crowd=100), commit=256)
@@ -51,9 +51,11 @@ def actor_of(entry: StoredEntry) -> bytes:
     return entry.leaf.split(b'"actor":"')[1].split(b'"')[0]
 
 
-async def by_slices(trail: IndexedTrail, first: int, last: int) -> dict[int, StoredEntry | None]:
+async def by_slices(
+    sliced_trail: IndexedTrail, first: int, last: int
+) -> dict[int, StoredEntry | None]:
     span = BlockRange(ORG_ID, first, last, descending=False)
-    async with trail.pool.transaction() as connection:
+    async with sliced_trail.pool.transaction() as connection:
         await connection.execute(search.IN_ORDER)
         seqs = range(first, last + 1)
         slices = await block_rows.slices_of(connection, span, None, seqs)
@@ -61,13 +63,13 @@ async def by_slices(trail: IndexedTrail, first: int, last: int) -> dict[int, Sto
     return {one.seq: entry_in(ORG_ID, one) for one in slices}
 
 
-async def test_the_database_cuts_the_slices_of_each_entry(trail: IndexedTrail) -> None:
+async def test_the_database_cuts_the_slices_of_each_entry(sliced_trail: IndexedTrail) -> None:
     """Of blocks with irregular frames, the entry or nothing."""
-    for first, last in ((0, 1_023), (1_280, 1_299), (1_300, len(trail.entries) - 1)):
-        found = await by_slices(trail, first, last)
-        assert [*found.values()] == trail.entries[first : last + 1]
-    found = await by_slices(trail, 1_024, 1_279)
-    assert all(entry in (trail.entries[seq], None) for seq, entry in found.items())
+    for first, last in ((0, 1_023), (1_280, 1_299), (1_300, len(sliced_trail.entries) - 1)):
+        found = await by_slices(sliced_trail, first, last)
+        assert [*found.values()] == sliced_trail.entries[first : last + 1]
+    found = await by_slices(sliced_trail, 1_024, 1_279)
+    assert all(entry in (sliced_trail.entries[seq], None) for seq, entry in found.items())
 
 
 def with_ends(block: Block, number: int, value: int) -> Block:
@@ -92,17 +94,17 @@ UNREADABLE: dict[str, Callable[[Block], Block]] = {
 
 @pytest.mark.parametrize("name", UNREADABLE)
 async def test_a_damaged_block_is_named_by_a_search_as_without_the_index(
-    trail: IndexedTrail, name: str
+    sliced_trail: IndexedTrail, name: str
 ) -> None:
-    await store_outside(trail.superuser, "ends")  # as long as the owner likes
-    (row,) = await rows_between(trail.superuser, ORG_ID, HERE, HERE)
-    async with without_triggers(trail.superuser):
+    await store_outside(sliced_trail.superuser, "ends")  # as long as the owner likes
+    (row,) = await rows_between(sliced_trail.superuser, ORG_ID, HERE, HERE)
+    async with without_triggers(sliced_trail.superuser):
         changed = Row(*UNREADABLE[name](Block(*row)))
-        await replace_rows(trail.superuser, [row], [changed])
-    found = await by_slices(trail, 256, 511)
-    assert all(entry in (trail.entries[seq], None) for seq, entry in found.items())
+        await replace_rows(sliced_trail.superuser, [row], [changed])
+    found = await by_slices(sliced_trail, 256, 511)
+    assert all(entry in (sliced_trail.entries[seq], None) for seq, entry in found.items())
     assert None in found.values()
-    actor = actor_of(trail.entries[HERE]).decode()
+    actor = actor_of(sliced_trail.entries[HERE]).decode()
     outcomes = []
     for index in (SearchIndex(INDEX_KEY, unreported), None):
         seen: list[object] = []
@@ -110,7 +112,7 @@ async def test_a_damaged_block_is_named_by_a_search_as_without_the_index(
         while at is not None and len(seen) < 100:
             try:
                 page = await search.page(
-                    trail.pool, ORG_ID, by(actor=actor), from_seq=at, descending=False, limit=10,
+                    sliced_trail.pool, ORG_ID, by(actor=actor), from_seq=at, descending=False, limit=10,
                     index=index,
                 )  # fmt: skip
             except DamagedTrail as error:
@@ -122,23 +124,27 @@ async def test_a_damaged_block_is_named_by_a_search_as_without_the_index(
     assert outcomes[0] == outcomes[1]
 
 
-async def test_blocks_planted_between_two_entries_of_a_block_hide_none(trail: IndexedTrail) -> None:
+async def test_blocks_planted_between_two_entries_of_a_block_hide_none(
+    sliced_trail: IndexedTrail,
+) -> None:
     """So many that the block is not among those which are looked at for the first entry."""
     of_actors: dict[bytes, list[int]] = {}
-    for entry in trail.entries[256:512]:
+    for entry in sliced_trail.entries[256:512]:
         of_actors.setdefault(actor_of(entry), []).append(entry.seq)
     actor, seqs = max(of_actors.items(), key=lambda one: one[1][-1] - one[1][0])
     first, last = seqs[0], seqs[-1]
     later = timedelta(microseconds=1)
-    between = [entry for entry in trail.entries[first + 1 : last : 2] if entry.seq not in seqs][:5]
+    between = [
+        entry for entry in sliced_trail.entries[first + 1 : last : 2] if entry.seq not in seqs
+    ][:5]
     assert len(between) == 5
     for entry in between:
         planted = entry._replace(anchored_at=entry.anchored_at + later)
-        await writing.add(trail.superuser, [planted])
+        await writing.add(sliced_trail.superuser, [planted])
     where = by(actor=actor.decode())
     for descending in (False, True):
-        found = await trail.find(where, descending=descending, limit=10)
-        assert sorted(found) == trail.expected(where)
+        found = await sliced_trail.find(where, descending=descending, limit=10)
+        assert sorted(found) == sliced_trail.expected(where)
 
 
 async def unreported(_org_id: int, rows: object) -> None:

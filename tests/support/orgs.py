@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from ledger.entry import to_datetime
 from ledger.keys import SigningKeyring
@@ -12,6 +13,7 @@ from ledger.storage import orgs, partitions
 from ledger.storage.clock import now_us
 from ledger.storage.orgs import OrgRow
 from server.access.administering import administering
+from server.access.administration import Administration
 from tests.support.clusters import Database
 from tests.support.trails import RING
 
@@ -38,5 +40,17 @@ async def adopt(
         async with administering(opened, keyring, MASTER_KEY, None, adopts=True) as administration:
             for slug in slugs:
                 await administration.restored(slug)
+    finally:
+        await opened.close()
+
+
+@asynccontextmanager
+async def at_work(database: Database) -> AsyncIterator[tuple[storage.Database, Administration]]:
+    """An administration on a database, as a command has it."""
+    opened = await storage.Database.open(database.server_url, size=3)
+    try:
+        await partitions.prepare(opened, to_datetime(await now_us(opened)))
+        async with administering(opened, lambda _: RING, MASTER_KEY, None) as administration:
+            yield opened, administration
     finally:
         await opened.close()

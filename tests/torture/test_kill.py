@@ -37,7 +37,7 @@ LONGEST_FUSE_S = 0.1
 
 LEFT_BEHIND = """
 SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid() AND state LIKE 'idle in trans%'"""
+WHERE datname = current_database() AND usename = 'quire_server' AND state LIKE 'idle in trans%'"""
 LOCKS = (
     "SELECT count(*) FROM pg_locks WHERE relation = 'heads'::regclass AND mode <> 'AccessShareLock'"
 )
