@@ -28,6 +28,7 @@ from ledger.times import EXAMPLE, is_time
 
 RESERVED_PREFIX: Final = "quire."
 """Prefix of the event types of the server's own entries, such as a thaw or an erasure."""
+LOSS_ACCEPTED: Final = "quire.loss_accepted"
 MAX_FIELD_CHARS: Final = 1_024
 """Limit of each recognised field; eight fields of this length always fit in a leaf."""
 MAX_DEPTH: Final = 128

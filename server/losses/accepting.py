@@ -22,7 +22,6 @@ from ledger.core.checkpointing.doubt import SigningDoubt
 from ledger.core.checkpointing.tips import SignedTip, Tips
 from ledger.core.org import OrgFacts
 from ledger.core.register import Change, ChangeKind
-from ledger.core.register.changes import LOSS_ACCEPTED
 from ledger.core.sealing.opener import opener
 from ledger.core.sealing.sealer import Drafted, Sealer
 from ledger.core.sequencer import (
@@ -35,7 +34,7 @@ from ledger.core.sequencer import (
 from ledger.core.sequencer.heads.ending import intact_entry, trail_end
 from ledger.entry import decode_leaf, from_datetime
 from ledger.errors import QuireError
-from ledger.event import Event, EventFields
+from ledger.event import LOSS_ACCEPTED, Event, EventFields
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeyHistory, open_org_checkpoint
 from ledger.storage import orgs

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from ledger.core.register.changes import LOSS_ACCEPTED
+from ledger.event import LOSS_ACCEPTED
 from server.feature import EntryKind
 
 THAWED: Final = "quire.org_thawed"

@@ -22,6 +22,8 @@ from tests.support.serving import server_settings
 from tests.support.signing import fetch, sound_history
 
 SIGNED_S = 30.0
+SIGNED = """
+SELECT max(size) FROM checkpoints WHERE org_id IN (SELECT id FROM orgs WHERE slug <> 'system')"""
 EVENT = {"action": "approve"}
 
 
@@ -56,9 +58,7 @@ def append(server: QuireProcess, slug: str, key: str, events: object = EVENT) ->
 def signed(database: Database, size: int) -> None:
     """Wait until the trail of the only org but `system` is signed at this size and anchored."""
     deadline = time.monotonic() + SIGNED_S
-    others = "(SELECT id FROM orgs WHERE slug <> 'system')"
-    query = f"SELECT max(size) FROM checkpoints WHERE org_id IN {others}"
-    while blocking(fetch(database, query))[0][0] != size:
+    while blocking(fetch(database, SIGNED))[0][0] != size:
         assert time.monotonic() < deadline, f"no checkpoint of size {size}"
         time.sleep(0.05)
 
@@ -121,9 +121,7 @@ def test_without_its_keys_nothing_is_signed_until_they_are_back(
     time.sleep(2)
     append(server, slug, key)
     time.sleep(3)
-    assert (
-        blocking(fetch(database, "SELECT max(size) FROM checkpoints WHERE org_id <> 0"))[0][0] == 1
-    )
+    assert blocking(fetch(database, SIGNED))[0][0] == 1
     assert "log keys are missing" in server.log.read_text()
     assert not path.exists()
     path.touch(0o600)
