@@ -29,6 +29,7 @@ from ledger.times import EXAMPLE, is_time
 RESERVED_PREFIX: Final = "quire."
 """Prefix of the event types of the server's own entries, such as a thaw or an erasure."""
 LOSS_ACCEPTED: Final = "quire.loss_accepted"
+"""The event type of an entry by which an operator accepts that entries before it are lost."""
 MAX_FIELD_CHARS: Final = 1_024
 """Limit of each recognised field; eight fields of this length always fit in a leaf."""
 MAX_DEPTH: Final = 128

@@ -21,7 +21,6 @@ ORGS: Final = "orgs"
 API_KEYS: Final = "api_keys"
 SERVER: Final = "server"
 """The actor of what no caller asked for."""
-"""The event type of an entry by which an operator accepts that entries before it are lost."""
 
 
 class ChangeKind(StrEnum):
