@@ -158,7 +158,9 @@ async def thaw_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     services = services_of(request)
     record = await services.directory.record(tenant.id)
     frozen = record is None or record.frozen_at is not None or not record.has_head
-    frozen = frozen or services.register.freeze_of(tenant.id) is not None
+    if not frozen:  # its row may have been changed since another process froze it
+        await services.register.catch_up()
+        frozen = services.register.freeze_of(tenant.id) is not None
     if not frozen and not await accepted_doubts.stopped(services.database, tenant.id):
         raise Conflict(f'org "{org}" is not frozen')
     await services.guard.thaw(tenant, _clean("reason", data.reason), principal.key_id)
