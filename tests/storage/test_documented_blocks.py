@@ -18,6 +18,7 @@ from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, extend
 from ledger.entry import to_datetime
 from ledger.storage import database as storage
 from ledger.storage.entries import months, writing
+from tests.support import blocks
 from tests.support.clusters import Database
 from tests.support.orgs import add_org
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, draft
@@ -85,7 +86,7 @@ def documented_statement() -> str:
     found = re.findall(
         r"^```sql\n(.+?);\n```", (DOCS / "database.md").read_text(), re.MULTILINE | re.DOTALL
     )
-    (statement,) = (one for one in found if "FROM entries" in one)
+    (statement,) = (one for one in found if f"FROM {blocks.TABLE}" in one)
     return str(statement).replace("'demo'", f"'{ORG}'")
 
 
