@@ -27,20 +27,22 @@ async def administering(
     heads: AcknowledgedHeads | None,
     *,
     adopts: bool = False,
+    compares: bool = True,
+    clock: Callable[[], int] | None = None,
 ) -> AsyncIterator[Administration]:
-    """Yield an administration that is open; its entries have the time of the database.
+    """Yield an administration that is open, with its sequencer; ``clock`` is by default the database's.
 
     If it ``adopts``, it makes the org `system` in a database that has other orgs. Raises
     RegisterMissing, RegisterCut, DatabaseUnavailable.
 
     ``heads`` is the file of acknowledged heads. None: this is a restore, after which the loss of what
-    was not restored is accepted.
+    was not restored is accepted. Without ``compares`` a trail `system` that lost entries is opened too.
     """
     rows = row_key(master_key)
     register = (
-        Register(database, keyring, rows)
-        if heads is None
-        else Register(database, keyring, rows, heads.get)
+        Register(database, keyring, rows, heads.get)
+        if compares and heads is not None
+        else Register(database, keyring, rows)
     )
     sequencer = Sequencer(
         database,
@@ -48,9 +50,10 @@ async def administering(
         rows,
         register=register,
         limits=SequencerLimits(committers=1),
-        clock=await _clock_of(database),
+        clock=clock or await _clock_of(database),
         memory=heads,
     )
+    sequencer.start()
     administration = Administration(
         database, sequencer, register, lambda slug: new_org_key(master_key, slug)
     )

@@ -52,7 +52,7 @@ class Administration:
     ) -> None:
         self.register = register
         self._database = database
-        self._sequencer = sequencer
+        self.sequencer = sequencer
         self._new_org_key = new_org_key
 
     async def begin(self, *, adopts: bool = False) -> None:
@@ -219,7 +219,7 @@ class Administration:
         assert system_id is not None, "the register is open"
         draft = change_draft(kind, change, actor=actor, details=details)
         own = AppendRequest(system_id, SYSTEM_ORG, [draft], effect=effect)
-        appended = await self._sequencer.append_together([*requests, own])
+        appended = await self.sequencer.append_together([*requests, own])
         (entry,) = appended[-1].entries
         await self.register.wrote(entry.seq, entry.entry_hash, draft.payload)
         return appended

@@ -7,14 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ledger.core.checkpointing import MEMORY_FILE, SignerMemory
-from ledger.core.register import Register
-from ledger.core.sealing.sealer import Sealer, new_org_key
-from ledger.core.sequencer import Sequencer, SequencerLimits
-from ledger.sealing import row_key
+from ledger.core.sealing.sealer import Sealer
 from ledger.storage import migrate, orgs
 from ledger.storage.database import Database
 from ledger.storage.signing import SignerConnection
-from server.access.administration import Administration
+from server.access.administering import administering
 from server.access.directory import Directory
 from server.keys.first_start import load_secrets, read_log_keys
 from server.keys.head_memory import open_heads
@@ -64,23 +61,11 @@ async def _losses(
         memory.belong(log_keys.public().keys[0].digest)
         signer = await stack.enter_async_context(SignerConnection.open(login))
         keyring, clock = LiveKeyring.of(settings, secrets.keyring), ServerClock(settings)
-        rows = row_key(secrets.master_key)
-        register = Register(database, keyring, rows)
-        sequencer = Sequencer(
-            database,
-            keyring,
-            rows,
-            register=register,
-            limits=SequencerLimits(committers=1),
-            clock=clock.wall,
-            memory=heads,
+        opening = administering(
+            database, keyring, secrets.master_key, heads, compares=False, clock=clock.wall
         )
-        sequencer.start()
-        stack.push_async_callback(sequencer.close, settings.shutdown_seconds)
-        administration = Administration(
-            database, sequencer, register, lambda slug: new_org_key(secrets.master_key, slug)
-        )
-        await administration.begin()
+        administration = await stack.enter_async_context(opening)
+        sequencer, register = administration.sequencer, administration.register
         sealer = Sealer(database, secrets.master_key, register)
         signed = SignedSide(signer, log_keys.public(), memory)
         losses = Losses(database, sequencer, sealer, administration, keyring(True), heads, signed)

@@ -9,23 +9,20 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from typing import Final
 
 import structlog
 
 from ledger.archive.retention.run import DroppedMonth
 from ledger.core.lasting import GRACE_S, Lasting
-from ledger.core.register import Register
-from ledger.core.sealing.sealer import Sealer, new_org_key
-from ledger.core.sequencer import Sequencer, SequencerLimits
+from ledger.core.sealing.sealer import Sealer
 from ledger.errors import ClockUnsteady, DatabaseAway, QuireError
-from ledger.sealing import row_key
 from ledger.storage import migrate
 from ledger.storage.database import Database
 from ledger.storage.dropped_months import APPLICATION
 from ledger.storage.orgs import any_org
-from server.access.administration import Administration
+from server.access.administering import administering
 from server.access.directory import Directory
 from server.keys.first_start import load_secrets
 from server.keys.head_memory import open_heads
@@ -106,33 +103,19 @@ async def retention_task(
         await migrate.require_current(database)
         await require_own_keys_in(database, settings, secrets)
         clock, keyring = ServerClock(settings), LiveKeyring.of(settings, secrets.keyring)
-        rows = row_key(secrets.master_key)
-        heads = open_heads(settings, secrets.master_key, has_orgs=await any_org(database))
-        register = Register(database, keyring, rows, heads.get)
-        sequencer = Sequencer(
-            database,
-            keyring,
-            rows,
-            register=register,
-            limits=SequencerLimits(committers=1),
-            clock=clock.wall,
-            memory=heads,
-        )
-        sequencer.start()
-        try:
-            administration = Administration(
-                database, sequencer, register, lambda slug: new_org_key(secrets.master_key, slug)
-            )
-            await administration.begin()
-            sealer = Sealer(database, secrets.master_key, register)
-            guard = TrailGuard(database, sequencer, sealer, administration)
-            directory = Directory(database, register)
-            yield RetentionTask(
-                settings, database, retention_url, keyring, directory, guard, clock, rows
-            )
-        finally:
-            await sequencer.close(settings.shutdown_seconds)
-            heads.close()
+        master_key = secrets.master_key
+        heads = open_heads(settings, master_key, has_orgs=await any_org(database))
+        with closing(heads):
+            async with administering(
+                database, keyring, master_key, heads, clock=clock.wall
+            ) as administration:
+                register = administration.register
+                sealer = Sealer(database, master_key, register)
+                guard = TrailGuard(database, administration.sequencer, sealer, administration)
+                directory, rows = Directory(database, register), register.row_key
+                yield RetentionTask(
+                    settings, database, retention_url, keyring, directory, guard, clock, rows
+                )
     finally:
         await database.close()
 

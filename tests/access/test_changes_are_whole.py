@@ -99,7 +99,7 @@ async def test_a_change_that_can_not_be_made_leaves_neither_row_nor_entry(
     shared_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with at_work(shared_database) as (database, work):
-        work._sequencer._committer._retry_s = 0.1
+        work.sequencer._committer._retry_s = 0.1
         slug = f"org-{token_hex(4)}"
         org = await work.create_org(slug, "One", "plain")
         await work.add_key(ApiKeyRow(token_hex(8), org.id, "k", "admin", b"h" * 32), slug)

@@ -51,7 +51,7 @@ async def test_a_freeze_that_stood_in_the_row_before_is_recorded(database: Datab
         frozen = "frozen_at = now(), frozen_reason = 'planted'"
         await as_server(database, f"UPDATE heads SET {frozen} {head}")
         for _ in range(2):  # it is found again: no second entry
-            await work._sequencer.freezes.freeze(org.id, "org", "1 fault", faults)
+            await work.sequencer.freezes.freeze(org.id, "org", "1 fault", faults)
         await as_server(database, f"UPDATE heads SET frozen_at = NULL, frozen_reason = NULL {head}")
         register = Register(opened, lambda _: RING, row_key(MASTER_KEY))
         assert await register.open()
