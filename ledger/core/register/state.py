@@ -27,7 +27,7 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True):
 
 
 class RegisterState:
-    """What rows must say now. One instance is changed by one folder, in the order of seqs."""
+    """The newest MAC of each row, freezes and erasures. One instance is changed by one folder, in the order of seqs."""
 
     def __init__(self) -> None:
         self.frozen: dict[int, RecordedFreeze] = {}

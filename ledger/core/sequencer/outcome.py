@@ -1,4 +1,4 @@
-"""What batches of a sequencer share, take and yield."""
+"""Types that the batches of a sequencer share, take and yield."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Answer = tuple[AppendRequest, Appended]
 
 
 class BatchTools(NamedTuple):
-    """What all batches of a sequencer share.
+    """The parts that all batches of a sequencer share.
 
     ``keyring(refresh)`` returns the signing keys, ``clock`` the time in µs, and ``row_key``
     authenticates the rows of idempotency keys.

@@ -1,4 +1,4 @@
-"""What follows a commit: freezes, the memory of heads, answers, late answers, the report."""
+"""Ends a committed batch: freezes, the memory of heads, answers, late answers, the report."""
 
 from __future__ import annotations
 
