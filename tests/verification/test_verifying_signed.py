@@ -87,13 +87,14 @@ def test_a_trail_and_an_entry_are_verified_against_the_signed_tree(
     assert ended.value.code == 0
 
     # The whole database is set back to before its first entry: it is consistent in itself,
-    # and only the signer's memory outside of it contradicts it.
+    # and only what signer and server remember outside of it contradicts it.
     tree = statement("TRUNCATE trees, tile_parts, checkpoints, anchor_leaves")
     tamper(database, slug, steps(tree, change(cut, 0), change(point_head_at, -1)))
     rolled_back = verify(server, slug, key)
     assert {fault["kind"] for fault in rolled_back["errors"]} == {
         "rolled_back",
         "anchor_rolled_back",
+        "below_acknowledged",
     }
     assert rolled_back["checks"]["tree"] is False
 
