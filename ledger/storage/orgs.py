@@ -10,8 +10,13 @@ from ledger.rows import DecidingTable
 from ledger.storage.database import Connection, Database
 
 ORGS: Final = DecidingTable(
-    "orgs", ("id",), ("slug", "name", "privacy", "wrapped_key", "log_public", "keys_lost_below")
-)
+    "orgs",
+    ("id",),
+    (
+        "slug", "name", "privacy", "wrapped_key", "log_public", "keys_lost_below",
+        "entries_a_day", "bytes_a_day",
+    ),
+)  # fmt: skip
 
 
 class OrgRow(NamedTuple):
@@ -24,6 +29,8 @@ class OrgRow(NamedTuple):
     wrapped_key: bytes
     log_public: bool = False
     keys_lost_below: int = 0
+    entries_a_day: int = 0
+    bytes_a_day: int = 0
 
     def mac(self, row_key: bytes) -> bytes:
         """Return the MAC of the row."""
@@ -48,6 +55,8 @@ class OrgRecord(NamedTuple):
     has_head: bool
     log_public: bool
     keys_lost_below: int
+    entries_a_day: int
+    bytes_a_day: int
 
     def row(self) -> OrgRow:
         """Return the columns that a MAC covers."""
@@ -59,6 +68,8 @@ class OrgRecord(NamedTuple):
             self.wrapped_key,
             self.log_public,
             self.keys_lost_below,
+            self.entries_a_day,
+            self.bytes_a_day,
         )
 
     def is_authentic(self, row_key: bytes) -> bool:
@@ -72,22 +83,26 @@ SELECT o.id, o.slug, o.name, o.privacy, o.wrapped_key, o.created_at, o.mac,
        -- An edited time that Python can't hold must not hide this org or fail the query for all.
        CASE WHEN h.anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN h.anchored_at ELSE 'epoch' END,
        h.frozen_at, h.frozen_reason, h.org_id IS NOT NULL, o.log_public,
-       o.keys_lost_below
+       o.keys_lost_below, o.entries_a_day, o.bytes_a_day
 FROM orgs o LEFT JOIN heads h ON h.org_id = o.id"""
 # Nothing is inserted where the id or the slug is taken.
 INSERT_ORG = """
 WITH org AS (
-    INSERT INTO orgs (id, slug, name, privacy, wrapped_key, log_public, keys_lost_below, mac)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING id
+    INSERT INTO orgs (id, slug, name, privacy, wrapped_key, log_public, keys_lost_below,
+                      entries_a_day, bytes_a_day, mac)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING RETURNING id
 )
 INSERT INTO heads (org_id) SELECT id FROM org"""
 SLUG_TAKEN = "SELECT EXISTS (SELECT FROM orgs WHERE slug = $1)"
 LOCK_ORG = f"{SELECT_ORG} WHERE o.id = $1 FOR UPDATE OF o"
-CHANGE_ORG = "UPDATE orgs SET name = $2, log_public = $3, mac = $4 WHERE id = $1"
+CHANGE_ORG = """
+UPDATE orgs SET name = $2, log_public = $3, entries_a_day = $4, bytes_a_day = $5, mac = $6
+WHERE id = $1"""
 NOTIFY_ORG = "SELECT pg_notify('quire_orgs', $1)"
 
 SELECT_EVENTS = """
-SELECT id, at, kind, detail FROM security_events WHERE org_id = $1 ORDER BY id DESC LIMIT 100"""
+SELECT id, at, kind, detail FROM security_events
+WHERE org_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"""
 
 
 async def insert_org(connection: Connection, row: OrgRow, mac: bytes) -> str | None:
@@ -112,11 +127,13 @@ async def locked(connection: Connection, org_id: int) -> OrgRecord | None:
 
 
 async def change_org(connection: Connection, row: OrgRow, mac: bytes) -> None:
-    """Change the name and whether the log is public, and notify every server.
+    """Change the name, whether the log is public and the quota, and notify every server.
 
     Raises asyncpg's errors.
     """
-    await connection.execute(CHANGE_ORG, row.id, row.name, row.log_public, mac)
+    await connection.execute(
+        CHANGE_ORG, row.id, row.name, row.log_public, row.entries_a_day, row.bytes_a_day, mac
+    )
     await connection.execute(NOTIFY_ORG, row.slug)
 
 
@@ -158,6 +175,9 @@ async def public_org(database: Database, slug: str) -> OrgRecord | None:
     return None if row is None else OrgRecord(*row)
 
 
-async def security_events(database: Database, org_id: int) -> list[tuple[int, datetime, str, str]]:
-    """Return the newest 100 security events of an org, newest first: id, time, kind, detail."""
-    return [tuple(row) for row in await database.fetch(SELECT_EVENTS, org_id)]
+async def security_events(
+    database: Database, org_id: int, below: int, limit: int
+) -> list[tuple[int, datetime, str, str]]:
+    """Return security events of an org with ids below one, newest first: id, time, kind, detail."""
+    rows = await database.fetch(SELECT_EVENTS, org_id, below, limit)
+    return [tuple(row) for row in rows]

@@ -112,7 +112,13 @@ class Administration:
         raise Conflict("no free org id was found; try again")
 
     async def change_org(
-        self, org_id: int, *, name: str | None, log_public: bool | None, actor: str = SERVER
+        self,
+        org_id: int,
+        *,
+        name: str | None = None,
+        log_public: bool | None = None,
+        quota: tuple[int | None, int | None] = (None, None),
+        actor: str = SERVER,
     ) -> None:
         """Change the values that are not None; slug and privacy are fixed."""
         record = await self._authentic(org_id)
@@ -121,6 +127,8 @@ class Administration:
         changed = record.row()._replace(
             name=record.name if name is None else name,
             log_public=record.log_public if log_public is None else log_public,
+            entries_a_day=record.entries_a_day if quota[0] is None else quota[0],
+            bytes_a_day=record.bytes_a_day if quota[1] is None else quota[1],
         )
         mac = changed.mac(self.register.row_key)
 
@@ -132,7 +140,13 @@ class Administration:
             await transaction.run(orgs.change_org(connection, changed, mac))
             return None
 
-        details = {"org": record.slug, "name": changed.name, "log_public": changed.log_public}
+        details = {
+            "org": record.slug,
+            "name": changed.name,
+            "log_public": changed.log_public,
+            "entries_a_day": changed.entries_a_day,
+            "bytes_a_day": changed.bytes_a_day,
+        }
         change = Change([_org_row(changed, mac)], org_id=org_id)
         await self.record(ChangeKind.ORG_CHANGED, change, details, effect, actor)
 

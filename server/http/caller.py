@@ -19,6 +19,7 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.params import QueryParameter
 
 from ledger.core.org import OrgFacts
+from ledger.storage.asking import STRANGERS, ask_for
 from server.access.auth import Forbidden, Principal, Unauthorized, token_of
 from server.http.contract import ADMITTED, CONTRACT, ORG, RouteContract
 from server.http.problems import BadRequest
@@ -56,6 +57,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
 async def let_in(request: HttpRequest, contract: RouteContract, slug: str | None) -> None:
     """Admit the caller; store org and principal in the state of the request."""
     state = request.scope["state"]
+    ask_for(STRANGERS, writes=False)
     if contract.open:
         refuse_ignored(request)
         state[ADMITTED] = NOBODY
@@ -65,10 +67,12 @@ async def let_in(request: HttpRequest, contract: RouteContract, slug: str | None
     if contract.public and slug is not None:
         org = await directory.public(slug)
         if org is not None:
+            ask_for(org.id, writes=contract.writes)
             refuse_ignored(request)
             state[ADMITTED] = org, None
             return
     principal = await _principal(request, services)
+    ask_for(principal.owner, writes=contract.writes)
     right = contract.right
     if slug is not None and right is not None:
         state[ADMITTED] = await directory.org(slug, principal, right), principal

@@ -7,7 +7,8 @@ reads nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -23,15 +24,20 @@ _broken_off = LastingByKey(
     "a response was broken off", "responses are no longer broken off", silent_s=SILENT_S
 )
 
-STALL_S: Final = 60.0
-"""How long one piece may wait for a client that reads nothing."""
+LAG_S: Final = 0.5
+"""A client that has not taken a piece after this time is slow: what it holds up is released."""
+STALL_S: Final = 30.0
+"""How long a client may read nothing, and how far it may fall behind the least rate."""
+LEAST_BYTES_S: Final = 32_768
+"""The least rate at which a client reads."""
 
 
 class StreamedResponse:
     """A response of these pieces; ``resources`` are released however it ends.
 
     If a piece can't be made, the connection ends without the last chunk (RFC 9112, section 7.1),
-    so that no client takes a part for the whole. ``name`` is the name of the response in the log.
+    so that no client takes a part for the whole. ``name`` is the name of the response in the log. ``lags`` is
+    called when the client is slow; one below the least rate is disconnected.
     """
 
     def __init__(
@@ -41,12 +47,16 @@ class StreamedResponse:
         headers: list[tuple[bytes, bytes]],
         resources: AsyncExitStack,
         name: str,
+        lags: Callable[[], None] = lambda: None,
     ) -> None:
         self._first = first
         self._rest = rest
         self._headers = headers
         self._resources = resources
         self._name = name
+        self._lags = lags
+        self._waited_s = 0.0
+        self._sent_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send the answer."""
@@ -55,7 +65,7 @@ class StreamedResponse:
             async with self._resources:
                 await self._send(send, disconnected)
         except (QuireError, TimeoutError) as error:
-            reason = str(error) or f"the client read nothing for {STALL_S:.0f} s"
+            reason = str(error) or f"the client reads less than {LEAST_BYTES_S >> 10} KiB a second"
             _broken_off.failed(type(error), log.warning, reason, what=self._name)
         finally:
             disconnected.cancel()
@@ -67,18 +77,33 @@ class StreamedResponse:
             "headers": self._headers,
         }
         await send(start)
-        await _piece(send, self._first, more=True)
+        await self._piece(send, self._first, more=True)
         async for piece in self._rest:
             if disconnected.done():
                 return
-            await _piece(send, piece, more=True)
-        await _piece(send, b"", more=False)
+            await self._piece(send, piece, more=True)
+        await self._piece(send, b"", more=False)
 
+    async def _piece(self, send: Send, body: bytes, *, more: bool) -> None:
+        event: HTTPResponseBodyEvent = {
+            "type": "http.response.body",
+            "body": body,
+            "more_body": more,
+        }
+        began_s = time.monotonic()
+        lag = asyncio.get_running_loop().call_later(LAG_S, self._lags)
+        try:
+            async with asyncio.timeout(self._patience_s()):
+                await send(event)
+        finally:
+            lag.cancel()
+            self._waited_s += time.monotonic() - began_s
+        self._sent_bytes += len(body)
 
-async def _piece(send: Send, body: bytes, *, more: bool) -> None:
-    event: HTTPResponseBodyEvent = {"type": "http.response.body", "body": body, "more_body": more}
-    async with asyncio.timeout(STALL_S):
-        await send(event)
+    def _patience_s(self) -> float:
+        """Return how long the next piece may wait: only the time that the client took counts."""
+        earned_s = self._sent_bytes / LEAST_BYTES_S
+        return min(STALL_S, STALL_S + earned_s - self._waited_s)
 
 
 async def _disconnected(receive: Receive) -> None:

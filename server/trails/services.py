@@ -56,6 +56,7 @@ from server.trails.archive_targets import target_settings
 from server.trails.clock import ServerClock
 from server.trails.entry_bundles import EntryBundles
 from server.trails.guarding import TrailGuard
+from server.trails.quotas import Quotas
 from server.trails.signed.growth import TreeGrowthWaiters
 from server.trails.signed.lateness import SigningWatch
 
@@ -113,6 +114,7 @@ class Services:
             IntakeLimits(settings.max_events, settings.max_payload_bytes),
             self.lateness.require_signed,
         )
+        self.quotas = Quotas(database, rows)
         self.forged_rows = self.register.reports
         self.administration = Administration(
             database,

@@ -56,14 +56,14 @@ async def follow_notifications(services: Services) -> None:
 
     def missed() -> None:
         services.authenticator.forget_all()
-        services.directory.forget_all_public()
+        services.directory.forget_all()
         services.growth.announced("")
 
     await listen.follow(
         services.database.url,
         {
             "quire_keys": services.authenticator.forget,
-            "quire_orgs": services.directory.forget_public,
+            "quire_orgs": services.directory.forget,
             "quire_checkpoints": services.growth.announced,
         },
         missed,

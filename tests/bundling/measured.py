@@ -64,8 +64,9 @@ async def build(order: BuildOrder) -> BuildOutcome:
         contents = BundlePlan(order.org, request, selection, signed, None)
         size = 0
         with Path(order.path).open("wb") as file:
-            async for piece in builder.stream(contents):
-                size += file.write(piece)
+            with builder.place(order.org.id) as place:
+                async for piece in builder.stream(contents, place):
+                    size += file.write(piece)
     finally:
         await database.close()
     return BuildOutcome(time.perf_counter() - started, before, peak(), size)

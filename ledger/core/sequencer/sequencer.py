@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
+from ledger.bounded import BoundedCache
 from ledger.core.register import Register
 from ledger.core.sequencer.batch import Batch
 from ledger.core.sequencer.committing.committer import Committer
@@ -77,6 +78,7 @@ class Sequencer:
         self._mishaps = StepGuard(hooks.on_mishap)
         self._settling = Settling(database, self._tools, self._mishaps, hooks.observe)
         self._lanes: dict[int, Lane] = {}
+        self._idle: BoundedCache[int, Lane] = BoundedCache(MAX_IDLE_LANES)
         self._ready: dict[int, Lane] = {}
         self._wake = asyncio.Event()
         self._in_flight: set[Batch] = set()
@@ -136,8 +138,8 @@ class Sequencer:
             )
         lane = self._lanes.get(request.org_id)
         if lane is None:
-            self._drop_idle_lanes()
-            lane = self._lanes[request.org_id] = Lane(request.org_id, request.org)
+            lane = self._idle.pop(request.org_id) or Lane(request.org_id, request.org)
+            self._lanes[request.org_id] = lane
         if lane.queue and (
             lane.waiting_events + len(request.drafts) > limits.org_events
             or lane.waiting_bytes + request.size_bytes > limits.org_bytes
@@ -150,14 +152,6 @@ class Sequencer:
         if not lane.lock.locked():
             self._ready[lane.org_id] = lane
             self._wake.set()
-
-    def _drop_idle_lanes(self) -> None:
-        if len(self._lanes) >= MAX_IDLE_LANES:
-            self._lanes = {
-                org_id: lane
-                for org_id, lane in self._lanes.items()
-                if lane.queue or lane.lock.locked()
-            }
 
     async def _work(self) -> None:
         while True:
@@ -270,6 +264,9 @@ class Sequencer:
             if turn.lane.queue:
                 self._ready[turn.lane.org_id] = turn.lane
                 self._wake.set()
+            else:
+                del self._lanes[turn.lane.org_id]
+                self._idle.put(turn.lane.org_id, turn.lane)
 
     async def close(self, limit_s: float) -> None:
         """Accept no request, drain the lanes, give up after ``limit_s`` seconds.

@@ -16,7 +16,8 @@ from msgspec import UNSET, Meta, UnsetType
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended
 from ledger.entry import format_time, record_id_prefix, rfc3339
-from ledger.event import misspelt_fields
+from ledger.errors import AppendRefused, DatabaseUnavailable, QuireError
+from ledger.event import Event, misspelt_fields
 from ledger.shapes import HashHex, RecordIdText, Seq, TimeText
 from server.access.rights import May
 from server.http.api.append import describe_append, event_schemas
@@ -32,6 +33,7 @@ from server.http.problems import BadRequest
 from server.http.protocol.bytes_response import BytesResponse
 from server.http.routes.waiting import SignedInclusion, signed
 from server.trails.appending import JSON
+from server.trails.services import Services
 
 LARGE_BODY_BYTES: Final = 1 << 20
 REPLAYED: Final = ResponseHeader(
@@ -137,23 +139,17 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     wait = _waits(request)
     content_type, minimal, key = _headers(request)
     services = services_of(request)
-    appender = services.appender
+    await services.quotas.require(tenant)
     limit = services.settings.max_body_bytes
     size = min(announced_bytes(request, limit), limit)
     if size <= SMALL_BYTES:
         body = await body_of(request)
-        events, single = appender.parse(body, content_type)
+        events, single = await _parsed(services, tenant, body, content_type)
     else:
         with services.part(body_reads).room.holding(tenant.id, size):
             body = await body_of(request)
-            if len(body) > LARGE_BODY_BYTES:
-                # Parsing megabytes of JSON must not delay other requests.
-                events, single = await asyncio.to_thread(appender.parse, body, content_type)
-            else:
-                events, single = appender.parse(body, content_type)
-    appended = await appender.append(
-        tenant, events, idempotency=appender.request_key(tenant, key, body, content_type)
-    )
+            events, single = await _parsed(services, tenant, body, content_type)
+    appended = await _appended(services, tenant, events, body, content_type, key)
     headers = _REPLAYED if appended.replayed else ()
     found = await signed(request, tenant, appended) if wait else None
     misspelt = misspelt_fields(events)
@@ -166,6 +162,43 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         content = _batch(tenant, appended, found, warned)
     content = _with(content, "warnings", warned and warned.of_request)
     return BytesResponse(201, content.encode(), headers)
+
+
+async def _parsed(
+    services: Services, tenant: OrgFacts, body: bytes, content_type: str
+) -> tuple[list[Event], bool]:
+    """Return the events of a body, and whether it was a single object; a refused one is charged."""
+    appender = services.appender
+    try:
+        if len(body) > LARGE_BODY_BYTES:
+            # Parsing megabytes of JSON must not delay other requests.
+            return await asyncio.to_thread(appender.parse, body, content_type)
+        return appender.parse(body, content_type)
+    except QuireError:
+        services.quotas.charge(tenant, len(body))
+        raise
+
+
+async def _appended(
+    services: Services,
+    tenant: OrgFacts,
+    events: list[Event],
+    body: bytes,
+    content_type: str,
+    key: str | None,
+) -> Appended:
+    """Append events within the org's quota; those that are not written, or were, count no entries."""
+    appender, quotas = services.appender, services.quotas
+    idempotency = appender.request_key(tenant, key, body, content_type)
+    await quotas.take(tenant, len(events), len(body))
+    try:
+        appended = await appender.append(tenant, events, idempotency=idempotency)
+    except (AppendRefused, DatabaseUnavailable):
+        quotas.give_back(tenant, len(events))
+        raise
+    if appended.replayed:
+        quotas.give_back(tenant, len(events))
+    return appended
 
 
 def _batch(

@@ -93,14 +93,15 @@ async def create_bundle(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     signed = await _signed(services, tenant, selection.seqs[-1], options.include_pq_attestation)
     contents = BundlePlan(tenant, stated, selection, signed, disclosure)
     async with AsyncExitStack() as resources:
-        resources.enter_context(services.bundles.place(tenant.id))
-        pieces = await resources.enter_async_context(aclosing(services.bundles.stream(contents)))
+        place = resources.enter_context(services.bundles.place(tenant.id))
+        stream = services.bundles.stream(contents, place)
+        pieces = await resources.enter_async_context(aclosing(stream))
         # A fault in the first entries can still be answered as a problem.
         first = await anext(pieces)
         if disclosure is not None and tenant.seals:
             await _record_disclosure(services, contents, principal.key_id)
         name = f"bundle of {tenant.slug}"
-        return StreamedResponse(first, pieces, _headers(contents), resources.pop_all(), name)
+        return StreamedResponse(first, pieces, _headers(contents), resources.pop_all(), name, place.let_go)
 
 
 def _check(options: CreateBundle, principal: Principal) -> None:

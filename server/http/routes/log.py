@@ -206,9 +206,10 @@ async def add_to_log(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     tenant, _ = log_of(request, org)
     if org != services.settings.add_org:
         raise NotFound("this log takes no raw bytes; QUIRE_ADD_ORG names the org whose log does")
-    appended = await services.appender.append(
-        tenant, [services.appender.added(await body_of(request))]
-    )
+    await services.quotas.require(tenant)
+    body = await body_of(request)
+    await services.quotas.take(tenant, 1, len(body))
+    appended = await services.appender.append(tenant, [services.appender.added(body)])
     return BytesResponse(200, b"%d" % appended.entries[0].seq, (), PLAIN_TEXT)
 
 
