@@ -159,7 +159,8 @@ class Turns:
         return own and self._has_place(kind)
 
     def _has_place(self, kind: Hashable) -> bool:
-        return self._all_held < self.size and all(self._held[one] < self._shares[one].most for one in self._counted_as(kind)
+        return self._all_held < self.size and all(
+            self._held[one] < self._shares[one].most for one in self._counted_as(kind)
         )
 
     def _counted_as(self, kind: Hashable) -> Iterator[Hashable]:

@@ -274,6 +274,7 @@ CREATE TABLE security_events (
     kind    text NOT NULL,
     detail  text NOT NULL
 );
+CREATE INDEX security_events_org ON security_events (org_id, id);
 
 -- ---------------------------------------------------------------- rights
 

@@ -296,7 +296,9 @@ class AsyncLedgerClient:
         """Return an org. Raises NotFoundError."""
         return await self._run(routes.org(await self._slug(org)))
 
-    async def security_events(self, *, org: str | None = None) -> AsyncIterator[models.SecurityEventInfo]:
+    async def security_events(
+        self, *, org: str | None = None
+    ) -> AsyncIterator[models.SecurityEventInfo]:
         """Yield the security events of an org, newest first (platform or admin key)."""
         slug, cursor = await self._slug(org), None
         while True:

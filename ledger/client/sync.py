@@ -278,9 +278,7 @@ class LedgerClient:
         A quota is set with a platform key: entries and bytes of bodies in a day (UTC); 0: none.
         """
         slug = self._slug(org)
-        return self._run(
-            routes.update_org(slug, name, log_public, entries_a_day, bytes_a_day)
-        )
+        return self._run(routes.update_org(slug, name, log_public, entries_a_day, bytes_a_day))
 
     def thaw(self, reason: str, *, org: str | None = None) -> models.Org:
         """Let a frozen org take entries again; the reason becomes an entry."""

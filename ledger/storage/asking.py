@@ -31,7 +31,9 @@ class Work(StrEnum):
     """Reads as much as its limits allow to find little."""
 
 
-_turn: ContextVar[Turn] = ContextVar("turn", default=Turn(None, Work.READ))
+_OWN: Final = Turn(None, Work.READ)
+"""The server asks by itself."""
+_turn: ContextVar[Turn] = ContextVar("turn", default=_OWN)
 
 
 def current_turn() -> Turn:
@@ -71,12 +73,11 @@ def turns_of_pool(size: int) -> Turns:
     and two are left for it alone; at least one is left for other reads.
     """
     if size < SMALLEST_SHARED:
-        whole = Share(size, size)
-        return Turns(size, dict.fromkeys(Work, whole), full=_full)
+        return Turns(size, {work: Share(size, size) for work in Work}, full=_full)
     vital = size // 2
     read = size - max(1, size // 5)
     search = max(1, min(read // 2, size - vital - 1))
-    shares = {
+    shares: dict[Hashable, Share] = {
         Work.VITAL: Share(vital, max(1, vital // 2)),
         Work.READ: Share(read, max(1, read // 2)),
         Work.SEARCH: Share(search, max(1, search // 4), within=Work.READ),

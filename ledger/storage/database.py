@@ -211,7 +211,7 @@ class Database:
                 await self.turns.take(turn, CONNECT_TIMEOUT_S)
             except TimeoutError:
                 if turn.owner is None or not turn.refusable:
-                    raise
+                    raise TimeoutError(f"all {self.turns.size} connections are in use") from None
                 raise waited_too_long(turn, CONNECT_TIMEOUT_S) from None
             try:
                 async with self._pool.connection(CONNECT_TIMEOUT_S) as connection:

@@ -14,9 +14,7 @@ from ledger.rows import DecidingTable, RowNotAuthentic
 from ledger.storage import security_events
 from ledger.storage.database import Connection, Database
 
-QUOTA_USES: Final = DecidingTable(
-    "quota_uses", ("org_id",), ("day", "entries", "bytes", "warned")
-)
+QUOTA_USES: Final = DecidingTable("quota_uses", ("org_id",), ("day", "entries", "bytes", "warned"))
 WARN_PERCENT: Final = 80
 PARTS: Final = 100
 """A process takes at most one of so many parts of a quota in advance."""

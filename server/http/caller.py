@@ -67,12 +67,12 @@ async def let_in(request: HttpRequest, contract: RouteContract, slug: str | None
     if contract.public and slug is not None:
         org = await directory.public(slug)
         if org is not None:
-            ask_for(org.id, writes=contract.writes)
+            ask_for(org.id, writes=bool(contract.writes))
             refuse_ignored(request)
             state[ADMITTED] = org, None
             return
     principal = await _principal(request, services)
-    ask_for(principal.owner, writes=contract.writes)
+    ask_for(principal.owner, writes=bool(contract.writes))
     right = contract.right
     if slug is not None and right is not None:
         state[ADMITTED] = await directory.org(slug, principal, right), principal

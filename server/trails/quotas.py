@@ -64,12 +64,24 @@ class _Meter:
         self.ahead, self.owed = Amount(*(max(0, rest) for rest in left)), Amount()
         return True
 
+    def settle(self, amount: Amount) -> Amount:
+        """Use what was taken for an amount as far as it goes; return the rest of the amount."""
+        pairs = list(zip(self.ahead, amount, strict=True))
+        self.ahead = Amount(*(max(0, have - need) for have, need in pairs))
+        return Amount(*(max(0, need - have) for have, need in pairs))
+
     def got(self, part: QuotaPart) -> None:
         """Keep a part that was taken."""
         self.ends_s = time.monotonic() + part.ends_s
         self.used_up = part.used_up
         if part.ahead is not None:
             self.ahead = self.ahead.plus(part.ahead)
+
+    @property
+    def spent(self) -> bool:
+        """Whether nothing is left, here and in the database."""
+        limited = zip(self.quota, self.ahead, strict=True)
+        return self.used_up and any(most and not have for most, have in limited)
 
 
 class Quotas:
@@ -115,7 +127,7 @@ class Quotas:
 
     async def _take(self, org: OrgFacts, asked: Amount) -> None:
         meter = self._meter(org)
-        if meter.used_up:
+        if meter.spent:
             raise QuotaExceeded(org, meter.ends_s - time.monotonic())
         if meter.use(asked):
             return
@@ -126,15 +138,18 @@ class Quotas:
 
     async def _take_part(self, org: OrgFacts, meter: _Meter, asked: Amount) -> None:
         """Take what is asked for, and a part in advance, from what all processes share."""
-        owed, meter.owed = meter.owed, Amount()
+        owed, meter.owed = meter.settle(meter.owed), Amount()
+        rest = meter.settle(asked)
+        settled = Amount(asked.entries - rest.entries, asked.bytes - rest.bytes)
         try:
             with asking(Work.VITAL, org.id):
                 part = await quota_uses.take(
-                    self._database, self._row_key, org.id, meter.quota, owed, asked
+                    self._database, self._row_key, org.id, meter.quota, owed, rest
                 )
         except BaseException:
-            meter.owed = meter.owed.plus(owed)
+            meter.ahead, meter.owed = meter.ahead.plus(settled), meter.owed.plus(owed)
             raise
         meter.got(part)
         if part.ahead is None:
+            meter.ahead = meter.ahead.plus(settled)
             raise QuotaExceeded(org, part.ends_s)

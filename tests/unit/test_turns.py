@@ -23,7 +23,7 @@ def one_place(of_org: int = 100) -> Turns:
 
 
 async def until_waiting(turns: Turns, count: int) -> None:
-    while turns.waiting < count:
+    while turns.waiting < count:  # noqa: ASYNC110 - the tasks run in between
         await asyncio.sleep(0)
 
 
@@ -119,7 +119,9 @@ async def test_at_random_bounds_hold_and_nobody_is_forgotten() -> None:
             async with turns.place(turn, rng.choice([0.0, PATIENCE_S])):
                 kinds = [str(turn.kind), "all", f"{turn.kind} of {turn.owner}"]
                 held.update(kinds)
-                most.update({kind: held[kind] - most[kind] for kind in kinds if held[kind] > most[kind]})
+                most.update(
+                    {kind: held[kind] - most[kind] for kind in kinds if held[kind] > most[kind]}
+                )
                 for _ in range(rng.randrange(4)):
                     await asyncio.sleep(0)
                 held.subtract(kinds)

@@ -167,7 +167,9 @@ async def _searching(database: Database, where: EntrySearch) -> AsyncIterator[Co
     work = asking(Work.SEARCH) if _window_of(where) is not None else nullcontext()
     with work:
         async with database.transaction() as connection:
-            await connection.execute(f"{IN_ORDER}; SET LOCAL statement_timeout = {SEARCH_S * 1e3:.0f}")
+            await connection.execute(
+                f"{IN_ORDER}; SET LOCAL statement_timeout = {SEARCH_S * 1e3:.0f}"
+            )
             try:
                 yield connection
             except asyncpg.QueryCanceledError as error:

@@ -101,7 +101,9 @@ async def create_bundle(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         if disclosure is not None and tenant.seals:
             await _record_disclosure(services, contents, principal.key_id)
         name = f"bundle of {tenant.slug}"
-        return StreamedResponse(first, pieces, _headers(contents), resources.pop_all(), name, place.let_go)
+        return StreamedResponse(
+            first, pieces, _headers(contents), resources.pop_all(), name, place.let_go
+        )
 
 
 def _check(options: CreateBundle, principal: Principal) -> None:

@@ -240,7 +240,9 @@ async def list_security_events(
     """List security events, newest first: why and when the org was frozen, and the like."""
     tenant, _ = org_of(request, org)
     events = await orgs.security_events(services_of(request).database, tenant.id, cursor, limit)
-    shown = [SecurityEvent(number, rfc3339(at), kind, detail) for number, at, kind, detail in events]
+    shown = [
+        SecurityEvent(number, rfc3339(at), kind, detail) for number, at, kind, detail in events
+    ]
     return SecurityEventList(shown, shown[-1].id if len(shown) == limit else None)
 
 
