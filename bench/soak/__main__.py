@@ -13,13 +13,16 @@ from bench.soak.running import SHORT, WAYS, Soak, SoakSize, WayResult
 from bench.stage import reaped_directory
 from tests.support.quire_process import QuireProcess
 
+_NAMES = (
+    "way", "quiet50", "quiet99", "append99", "ratio", "quiet99", "read99", "ratio", "before", "after",
+    "left", "faults",
+)  # fmt: skip
 _COLUMNS = "{:16} {:>9} {:>9} {:>9} {:>6}  {:>9} {:>9} {:>6}  {:>8} {:>8} {:>5}  {}"
 
 
 def table(results: Sequence[WayResult]) -> str:
     """Return one line for each way, in milliseconds and MiB."""
-    names = "way quiet50 quiet99 append99 ratio quiet99 read99 ratio before after left".split()
-    lines = [_COLUMNS.format(*names, "faults")]
+    lines = [_COLUMNS.format(*_NAMES)]
     for one in results:
         numbers = [
             one.quiet.percentile("append", 50),

@@ -110,7 +110,9 @@ class Soak:
         wire = await Wire.open(self._server.port)
         events = 5_000
         for _ in range(0, self._size.entries, events):
-            lines = (json.dumps({"event_type": "fill", "n": n, "text": "x" * 400}) for n in range(events))
+            lines = (
+                json.dumps({"event_type": "fill", "n": n, "text": "x" * 400}) for n in range(events)
+            )
             body = "\n".join(lines).encode()
             path = f"{self._attack.path}/entries"
             assert (await wire.ask("POST", path, body, self._attack.key, NDJSON)).status == 201

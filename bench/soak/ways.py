@@ -10,7 +10,7 @@ import os
 import secrets
 import struct
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -95,9 +95,9 @@ async def undrained(attack: Attack) -> None:
     asked = head("GET", "/static/swagger-ui/swagger-ui-bundle.js", 0) * 6
 
     async def ask(wire: Wire) -> None:
-        wire.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        cast("asyncio.Transport", wire.writer.transport).pause_reading()
         wire.writer.write(asked)
-        while not wire.writer.is_closing():
+        while not wire.writer.is_closing():  # noqa: ASYNC110 - nothing tells that it was closed
             await asyncio.sleep(_DRIP_S)
         raise EOFError
 

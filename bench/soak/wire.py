@@ -26,7 +26,12 @@ class Wire:
         return cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 24))
 
     async def ask(
-        self, method: str, path: str, body: bytes = b"", key: str = "", kind: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        key: str = "",
+        kind: str = "application/json",
     ) -> HttpReply:
         """Send a request and read its answer. Raises OSError, EOFError."""
         self.writer.write(head(method, path, len(body), key, kind) + body)

@@ -30,7 +30,7 @@ SELECT (now() AT TIME ZONE 'UTC')::date,
                           - (now() AT TIME ZONE 'UTC'))::float8"""
 _ADD: Final = "INSERT INTO quota_uses VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING"
 _LOCK: Final = f"SELECT {QUOTA_USES.selected()}, mac FROM quota_uses WHERE org_id = $1 FOR UPDATE"
-_SET: Final = """
+SET_USE: Final = """
 UPDATE quota_uses SET day = $2, entries = $3, bytes = $4, warned = $5, mac = $6 WHERE org_id = $1"""
 
 
@@ -86,7 +86,7 @@ async def take(
             used = used.plus(ahead)
         warned = await _warn(connection, use, quota, used, refused=not fits)
         now = use._replace(entries=used.entries, bytes=used.bytes, warned=warned)
-        await connection.execute(_SET, *now, QUOTA_USES.mac(row_key, *now))
+        await connection.execute(SET_USE, *now, QUOTA_USES.mac(row_key, *now))
     used_up = any(most and have >= most for most, have in zip(quota, used, strict=True))
     return QuotaPart(ahead if fits else None, ends_s, used_up)
 

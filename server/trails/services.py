@@ -45,6 +45,7 @@ from server import metrics
 from server.access.administration import Administration
 from server.access.auth import Authenticator
 from server.access.directory import Directory
+from server.access.quotas import Quotas
 from server.feature import load
 from server.keys.first_start import ServerSecrets
 from server.keys.head_memory import open_heads
@@ -56,7 +57,6 @@ from server.trails.archive_targets import target_settings
 from server.trails.clock import ServerClock
 from server.trails.entry_bundles import EntryBundles
 from server.trails.guarding import TrailGuard
-from server.trails.quotas import Quotas
 from server.trails.signed.growth import TreeGrowthWaiters
 from server.trails.signed.lateness import SigningWatch
 

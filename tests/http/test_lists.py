@@ -97,7 +97,10 @@ def filled(shared_server: Server) -> Server:
         here.trees.sign()
         here.trees.anchor()
         shared_server.create_org()
-    shared_server.org, shared_server.admin_key = here.org, shared_server.create_key(here.org, "admin")
+    shared_server.org, shared_server.admin_key = (
+        here.org,
+        shared_server.create_key(here.org, "admin"),
+    )
     here.trees.execute(
         "INSERT INTO security_events (org_id, kind, detail) "
         "SELECT id, 'org_frozen', n::text FROM orgs, generate_series(1, 5) n WHERE slug = $1",

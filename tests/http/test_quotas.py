@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ from ledger.sealing import row_key
 from ledger.storage import quota_uses
 from ledger.storage.database import Database as Pool
 from ledger.storage.quota_uses import Amount
-from server.trails.quotas import QuotaExceeded, Quotas
-from tests.support.appending import MASTER_KEY, Process, new_org
+from server.access.quotas import QuotaExceeded, Quotas
+from tests.support.appending import MASTER_KEY, Process
 from tests.support.serving import PeerAnswer, Server
 
 KEY = row_key(MASTER_KEY)
@@ -27,14 +26,14 @@ async def counted(org: OrgFacts) -> OrgFacts:
 
 
 @pytest.fixture
-async def two(first_process: Process, second_process: Process) -> AsyncIterator[list[Quotas]]:
+async def two(first_process: Process, second_process: Process) -> list[Quotas]:
     """The accounts of two servers."""
-    yield [Quotas(one.database, KEY) for one in (first_process, second_process)]
+    return [Quotas(one.database, KEY) for one in (first_process, second_process)]
 
 
 async def used(pool: Pool, org: OrgFacts) -> Amount:
-    row = await pool.fetchrow("SELECT entries, bytes FROM quota_uses WHERE org_id = $1", org.id)
-    return Amount(0, 0) if row is None else Amount(*row)
+    row = await pool.fetchrow("SELECT * FROM quota_uses WHERE org_id = $1", org.id)
+    return Amount(0, 0) if row is None else Amount(row["entries"], row["bytes"])
 
 
 async def events(pool: Pool, org: OrgFacts) -> list[str]:
@@ -48,8 +47,7 @@ async def accepted(quotas: Quotas, org: OrgFacts, count: int, entries: int = 1) 
         try:
             await quotas.take(org, entries, 10)
             done += entries
-        except QuotaExceeded as error:
-            assert 0 < error.retry_after <= 86_400
+        except QuotaExceeded:
             await asyncio.sleep(0)
     return done
 
@@ -92,7 +90,9 @@ async def test_a_request_that_does_not_fit_leaves_room_for_a_smaller_one(
     assert await accepted(two[0], counted, 1, entries=10) == 10
 
 
-async def test_refused_bytes_count(two: list[Quotas], org: OrgFacts, first_process: Process) -> None:
+async def test_refused_bytes_count(
+    two: list[Quotas], org: OrgFacts, first_process: Process
+) -> None:
     counted = org._replace(quota=Quota(bytes=10_000))
     quotas = two[0]
     for _ in range(9):
@@ -116,12 +116,7 @@ async def test_a_day_ends_and_is_not_begun_twice(
         moved = await pool.fetchrow("SELECT $1::date + $2::integer", row["day"], days)
         assert moved is not None
         use = (counted.id, moved[0], 1_000, 0, 100)
-        await pool.execute(
-            "UPDATE quota_uses SET day = $2, entries = $3, bytes = $4, warned = $5, mac = $6 "
-            "WHERE org_id = $1",
-            *use,
-            quota_uses.QUOTA_USES.mac(KEY, *use),
-        )
+        await pool.execute(quota_uses.SET_USE, *use, quota_uses.QUOTA_USES.mac(KEY, *use))
         assert await accepted(Quotas(pool, KEY), counted, 1, entries=1_000) == free
     assert (await events(pool, counted)).count("quota_used_up") == 2
 
@@ -131,7 +126,7 @@ async def test_a_changed_row_is_refused(
 ) -> None:
     await two[0].take(counted, 500, 0)
     await first_process.database.execute(
-        "UPDATE quota_uses SET entries = 0 WHERE org_id = $1", counted.id
+        "UPDATE quota_uses SET bytes = bytes + 1 WHERE org_id = $1", counted.id
     )
     with pytest.raises(RowNotAuthentic, match="quota_uses"):
         await two[1].take(counted, 600, 0)

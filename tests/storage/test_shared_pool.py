@@ -35,7 +35,9 @@ async def held(shared_database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 async def slow(pool: Pool, work: Work, owner: str, *, refusable: bool = True) -> None:
     with asking(work, owner, refusable=refusable):
-        await pool.execute(f"SELECT pg_advisory_lock_shared({LOCK}), pg_advisory_unlock_shared({LOCK})")
+        await pool.execute(
+            f"SELECT pg_advisory_lock_shared({LOCK}), pg_advisory_unlock_shared({LOCK})"
+        )
 
 
 async def quick(pool: Pool, work: Work, owner: str) -> None:
@@ -52,7 +54,9 @@ async def started(pool: Pool, tasks: Sequence[asyncio.Task[None]], waiting: int)
     assert not any(task.done() for task in tasks)
 
 
-async def test_searches_of_one_org_hold_up_nobody_else(pool: Pool, held: asyncpg.Connection) -> None:
+async def test_searches_of_one_org_hold_up_nobody_else(
+    pool: Pool, held: asyncpg.Connection
+) -> None:
     tasks = [asyncio.create_task(slow(pool, Work.SEARCH, "busy")) for _ in range(50)]
     await started(pool, tasks, 49)
     await quick(pool, Work.READ, "busy")

@@ -256,6 +256,7 @@ ANOTHER: Final[dict[str, dict[int, Value]]] = {
     "idempotency": {2: TODAY + timedelta(days=1)},
     "verifications": {0: "ver_2"},
     "departed": {1: 3, 2: 5},
+    "quota_uses": {0: OTHER},
 }
 """What another row of a table has in the place of some values, by their index."""
 
