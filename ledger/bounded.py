@@ -58,11 +58,16 @@ class BoundedCache(Generic[K, V]):
 
     def put(self, key: K, value: V, owner: Hashable = None) -> None:
         """Cache a value; drop another one if there are too many."""
-        values = self._owned.setdefault(owner, OrderedDict())
+        values = self._owned.get(owner)
+        if values is None:
+            values = self._owned[owner] = OrderedDict()
         before = len(values)
         values[key] = value
-        values.move_to_end(key)
-        self._resized(owner, before, len(values))
+        if len(values) == before:  # the usual case: a newer value
+            values.move_to_end(key)
+            self._sized[before].move_to_end(owner)
+            return
+        self._resized(owner, before, before + 1)
         if self._count > self.most:
             self._evict()
 

@@ -80,8 +80,8 @@ class Turns:
         """The number of requests that wait."""
         return self._waiting
 
-    async def take(self, turn: Turn, timeout_s: float) -> None:
-        """Take a place, to be given back. Raises QueueFull, or TimeoutError."""
+    async def take(self, turn: Turn, timeout_s: float | None) -> None:
+        """Take a place, to be given back; None: wait for any time. Raises QueueFull, or TimeoutError."""
         if self.take_now(turn):
             return
         self._require_room(turn)
@@ -97,18 +97,19 @@ class Turns:
 
     def take_now(self, turn: Turn) -> bool:
         """Take a place, to be given back, if one is free and nobody of this owner waits."""
-        if self._waiting_of(turn) or not self._fits(turn.owner, turn.kind):
+        if self.waiting_of(turn) or not self._fits(turn.owner, turn.kind):
             return False
         self._hold(turn.owner, turn.kind, 1)
         return True
 
-    def _waiting_of(self, turn: Turn) -> int:
+    def waiting_of(self, turn: Turn) -> int:
+        """Return how many requests of an owner wait for a kind of work."""
         return len(self._queues[turn.kind].get(turn.owner, ()))
 
     def _require_room(self, turn: Turn) -> None:
         if turn.owner is None or not turn.refusable:
             return
-        if self._waiting >= MAX_WAITING or self._waiting_of(turn) >= self._of_org:
+        if self._waiting >= MAX_WAITING or self.waiting_of(turn) >= self._of_org:
             raise self._full(turn.kind)
 
     def _leave(self, turn: Turn, waiter: Waiter) -> None:
@@ -178,7 +179,7 @@ class Turns:
             del self._held_by[owner, kind]
 
     @asynccontextmanager
-    async def place(self, turn: Turn, timeout_s: float) -> AsyncIterator[None]:
+    async def place(self, turn: Turn, timeout_s: float | None) -> AsyncIterator[None]:
         """Hold a place in the block. Raises QueueFull, or TimeoutError."""
         await self.take(turn, timeout_s)
         try:

@@ -14,7 +14,7 @@ from typing import Final
 
 from ledger.blocks.block import SYSTEM_ORG
 from ledger.bounded import BoundedCache
-from ledger.core.org import OrgFacts, Quota
+from ledger.core.org import NO_QUOTA, OrgFacts, Quota
 from ledger.core.register import ORGS, Register
 from ledger.errors import NOT_FOUND, QuireError
 from ledger.rows import RowNotAuthentic
@@ -186,7 +186,7 @@ class Directory:
             record.privacy == "sealed",
             record.wrapped_key,
             record.keys_lost_below,
-            Quota(record.entries_a_day, record.bytes_a_day),
+            _quota(record),
         )
         # A record read before a change must not be cached after it.
         if forgotten == self._forgotten:
@@ -199,6 +199,11 @@ class Directory:
         found = await self._find(SYSTEM_ORG)
         assert found is not None, "the register is open"
         return found
+
+
+def _quota(record: OrgRecord) -> Quota:
+    quota = Quota(record.entries_a_day, record.bytes_a_day)
+    return quota if any(quota) else NO_QUOTA
 
 
 def _facts(records: list[OrgRecord]) -> list[tuple[str, str, bytes]]:

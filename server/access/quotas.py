@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from ledger.bounded import BoundedCache
-from ledger.core.org import OrgFacts
+from ledger.core.org import NO_QUOTA, OrgFacts
 from ledger.errors import AppendRefused, ProblemType
 from ledger.storage import quota_uses
 from ledger.storage.asking import Work, asking
@@ -97,23 +97,23 @@ class Quotas:
 
     def charge(self, org: OrgFacts, size_bytes: int) -> None:
         """Count the bytes of a body that was refused; the org's next request settles them."""
-        if any(org.quota):
+        if org.quota is not NO_QUOTA:
             meter = self._meter(org)
             meter.owed = meter.owed.plus(Amount(0, size_bytes))
 
     async def require(self, org: OrgFacts) -> None:
         """Raise QuotaExceeded if the org has used its quota, before a body is read."""
-        if any(org.quota):
+        if org.quota is not NO_QUOTA:
             await self._take(org, Amount())
 
     async def take(self, org: OrgFacts, entries: int, size_bytes: int) -> None:
         """Count a request that will be appended. Raises QuotaExceeded, DatabaseUnavailable."""
-        if any(org.quota):
+        if org.quota is not NO_QUOTA:
             await self._take(org, Amount(entries, size_bytes))
 
     def give_back(self, org: OrgFacts, entries: int) -> None:
         """Take back the entries of a request that wrote none; its bytes stay counted."""
-        if any(org.quota):
+        if org.quota is not NO_QUOTA:
             meter = self._meter(org)
             meter.ahead = meter.ahead.plus(Amount(entries, 0))
 

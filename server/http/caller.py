@@ -57,14 +57,15 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
 async def let_in(request: HttpRequest, contract: RouteContract, slug: str | None) -> None:
     """Admit the caller; store org and principal in the state of the request."""
     state = request.scope["state"]
-    ask_for(STRANGERS, writes=False)
     if contract.open:
+        ask_for(STRANGERS, writes=False)
         refuse_ignored(request)
         state[ADMITTED] = NOBODY
         return
     services = services_of(request)
     directory = services.directory
     if contract.public and slug is not None:
+        ask_for(STRANGERS, writes=False)
         org = await directory.public(slug)
         if org is not None:
             ask_for(org.id, writes=bool(contract.writes))

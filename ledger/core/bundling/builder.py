@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Final, NamedTuple
 
 from ledger.chain import StoredEntry
@@ -20,6 +20,7 @@ from ledger.core.bundling.selection import EntrySource, Selection
 from ledger.core.org import OrgFacts
 from ledger.core.proving import DamagedTree
 from ledger.core.sealing.sealer import Sealer
+from ledger.core.shares import OrgShares
 from ledger.entry import Leaf, decode_leaf, entry_hash
 from ledger.errors import FormatError, MerkleError
 from ledger.evidence.format import Request
@@ -34,6 +35,7 @@ BATCH_ENTRIES: Final = 500
 CHUNK_BYTES: Final = 1 << 18
 """Bytes yielded at once: a connection whose reader has stopped buffers one such piece."""
 MAX_WAITING: Final = 64
+MAX_WAITING_OF_ORG: Final = 16
 
 
 class BundlePlan(NamedTuple):
@@ -59,7 +61,11 @@ class BundleBuilder:
         self._trail = trail
         self._sealer = sealer
         self.places = BundlePlaces(at_once)
-        self._waiting = 0
+        self._waiting = OrgShares(
+            total=MAX_WAITING,
+            of_org=MAX_WAITING_OF_ORG,
+            full=lambda everyone: full(everyone=everyone),
+        )
 
     @property
     def building(self) -> int:
@@ -70,16 +76,9 @@ class BundleBuilder:
         """Hold a place to build one bundle of an org during the block. Raises QueueFull."""
         return self.places.place(org_id)
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting(self, org_id: int) -> AbstractContextManager[None]:
         """Count a bundle that waits until its entries are signed. Raises QueueFull."""
-        if self._waiting >= MAX_WAITING:
-            raise full(everyone=True)
-        self._waiting += 1
-        try:
-            yield
-        finally:
-            self._waiting -= 1
+        return self._waiting.holding(org_id)
 
     async def stream(self, contents: BundlePlan, place: BundlePlace) -> AsyncGenerator[bytes]:
         """The bytes of a bundle, in pieces of at most CHUNK_BYTES.

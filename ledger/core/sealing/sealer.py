@@ -122,9 +122,7 @@ class Sealer:
         if not org.seals:
             return Drafted([_plain(event) for event in events], None)
         keys = self.keys(org)
-        # Nothing was written yet: an org of which too much waits is refused here.
-        with asking(Work.VITAL, org.id, refusable=True):
-            erasures, people = await self._people(org, keys, _names(events))
+        erasures, people = await self._people(org, keys, _names(events))
         salts = os.urandom(sealing.SALT_BYTES * len(events))
         return Drafted(
             [
@@ -157,7 +155,9 @@ class Sealer:
             missing = names - held.subjects.keys()
             if not missing and held.erasures >= 0:
                 return held
-            erasures, found = await self._load(org, keys, missing)
+            # Nothing was written yet: an org of which too much waits is refused here.
+            with asking(Work.VITAL, org.id, refusable=True):
+                erasures, found = await self._load(org, keys, missing)
             self._remember(org.id, keys, erasures, found)
             # A person was erased since the others were loaded: any of them may be erased.
             others = held.subjects if erasures == held.erasures else {}

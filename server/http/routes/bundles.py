@@ -75,7 +75,7 @@ POLL_INTERVAL_S: Final = 0.25
         writes=True,
         body=CreateBundle,
         example={"from_seq": 0, "to_seq": 0, "include_payloads": False},
-        problems=(400, 409, 423, 429, *WRITE_PROBLEMS),
+        problems=(400, 409, 422, 423, *WRITE_PROBLEMS),
         answers={200: {ZIP: A_BUNDLE}},
         headers=(FILE_NAME, NO_STORE, NO_SNIFFING),
     ),
@@ -203,7 +203,7 @@ async def _signed(services: Services, org: OrgFacts, seq: int, anchored: bool) -
     deadline = time.monotonic() + wait_s
     cosigned_by: float | None = None
     policy = witnesses_asked(services.settings) if anchored else None
-    with services.bundles.waiting():
+    with services.bundles.waiting(org.id):
         while True:
             try:
                 found = await covering(
