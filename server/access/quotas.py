@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from ledger.bounded import BoundedCache
 from ledger.core.org import NO_QUOTA, OrgFacts
-from ledger.errors import AppendRefused, ProblemType
+from ledger.core.sequencer import Appended
+from ledger.errors import AppendRefused, DatabaseUnavailable, ProblemType
 from ledger.storage import quota_uses
 from ledger.storage.asking import Work, asking
 from ledger.storage.database import Database
@@ -111,11 +113,33 @@ class Quotas:
         if org.quota is not NO_QUOTA:
             await self._take(org, Amount(entries, size_bytes))
 
-    def give_back(self, org: OrgFacts, entries: int) -> None:
-        """Take back the entries of a request that wrote none; its bytes stay counted."""
-        if org.quota is not NO_QUOTA:
-            meter = self._meter(org)
-            meter.ahead = meter.ahead.plus(Amount(entries, 0))
+    async def counted(
+        self, org: OrgFacts, entries: int, size_bytes: int, append: Coroutine[Any, Any, Appended]
+    ) -> Appended:
+        """Count a request and append it; one that wrote nothing new counts its bytes alone.
+
+        Raises QuotaExceeded before anything is written, DatabaseUnavailable, and what ``append``
+        raises.
+        """
+        if org.quota is NO_QUOTA:
+            return await append
+        try:
+            await self.take(org, entries, size_bytes)
+        except BaseException:
+            append.close()
+            raise
+        try:
+            appended = await append
+        except (AppendRefused, DatabaseUnavailable):
+            self._give_back(org, entries)
+            raise
+        if appended.replayed:
+            self._give_back(org, entries)
+        return appended
+
+    def _give_back(self, org: OrgFacts, entries: int) -> None:
+        meter = self._meter(org)
+        meter.ahead = meter.ahead.plus(Amount(entries, 0))
 
     def _meter(self, org: OrgFacts) -> _Meter:
         meter = self._meters.get(org.id)

@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended
 from ledger.entry import format_time, record_id_prefix, rfc3339
-from ledger.errors import AppendRefused, DatabaseUnavailable, QuireError
+from ledger.errors import QuireError
 from ledger.event import Event, misspelt_fields
 from ledger.shapes import HashHex, RecordIdText, Seq, TimeText
 from server.access.rights import May
@@ -187,18 +187,11 @@ async def _appended(
     content_type: str,
     key: str | None,
 ) -> Appended:
-    """Append events within the org's quota; those that are not written, or were, count no entries."""
-    appender, quotas = services.appender, services.quotas
+    """Append events within the org's quota."""
+    appender = services.appender
     idempotency = appender.request_key(tenant, key, body, content_type)
-    await quotas.take(tenant, len(events), len(body))
-    try:
-        appended = await appender.append(tenant, events, idempotency=idempotency)
-    except (AppendRefused, DatabaseUnavailable):
-        quotas.give_back(tenant, len(events))
-        raise
-    if appended.replayed:
-        quotas.give_back(tenant, len(events))
-    return appended
+    append = appender.append(tenant, events, idempotency=idempotency)
+    return await services.quotas.counted(tenant, len(events), len(body), append)
 
 
 def _batch(

@@ -208,8 +208,8 @@ async def add_to_log(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         raise NotFound("this log takes no raw bytes; QUIRE_ADD_ORG names the org whose log does")
     await services.quotas.require(tenant)
     body = await body_of(request)
-    await services.quotas.take(tenant, 1, len(body))
-    appended = await services.appender.append(tenant, [services.appender.added(body)])
+    append = services.appender.append(tenant, [services.appender.added(body)])
+    appended = await services.quotas.counted(tenant, 1, len(body), append)
     return BytesResponse(200, b"%d" % appended.entries[0].seq, (), PLAIN_TEXT)
 
 
