@@ -10,7 +10,7 @@ import pytest
 
 from ledger.core.register.reports import ForgedRowReports
 from ledger.core.verification.jobs import VerificationJobs
-from ledger.core.verification.lanes import WaitingJobs
+from ledger.core.verification.lanes import MAX_PER_ORG, WaitingJobs
 from ledger.core.verification.own_jobs import MAX_ENDED, OwnJob, OwnJobs
 from ledger.core.verification.run import TrailRange
 from ledger.storage.database import Database
@@ -52,7 +52,7 @@ async def test_a_short_verification_ends_while_a_long_one_runs(
     )
     jobs.start()
     try:
-        long = [await jobs.submit(WHOLE) for _ in range(3)]
+        long = [await jobs.submit(WHOLE) for _ in range(MAX_PER_ORG)]
         short = await jobs.submit(FEW)
         ended = await jobs.wait(ORG_ID, short.id, PATIENCE_S)
         assert ended is not None
@@ -78,12 +78,12 @@ async def test_orgs_take_turns() -> None:
     waiting = WaitingJobs()
     for org_id, count in ((1, 4), (2, 2), (3, 1)):
         for number in range(count):
-            waiting.reserve()
+            waiting.reserve(org_id)
             waiting.add(job(org_id, number))
     taken = [(await waiting.take()).target.org_id for _ in range(7)]
     assert taken == [1, 2, 3, 1, 2, 1, 1]
     taking = asyncio.create_task(waiting.take())
-    waiting.reserve()
+    waiting.reserve(4)
     waiting.add(job(4, 0))
     assert (await taking).target.org_id == 4
 

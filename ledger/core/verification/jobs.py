@@ -18,8 +18,7 @@ from typing import Final
 from ledger.chain import ChainHead
 from ledger.core.lasting import GRACE_S, Lasting, plain
 from ledger.core.register.reports import ForgedRowReports
-from ledger.core.shares import OrgShares
-from ledger.core.verification.lanes import RETRY_AFTER_S, WaitingJobs, is_short
+from ledger.core.verification.lanes import WaitingJobs, is_short
 from ledger.core.verification.own_jobs import STOPPED, Job, OwnJob, OwnJobs
 from ledger.core.verification.run import verify_trail
 from ledger.core.verification.work.crew import ArchiveAt
@@ -27,14 +26,12 @@ from ledger.core.verification.work.extent import SigningLimits, TrailRange, chec
 from ledger.core.verification.work.faults import RangeRefused, Result, VerificationFailed
 from ledger.core.verification.work.row_check import RowTrust
 from ledger.core.verification.work.trust import TrailTrust
-from ledger.errors import DatabaseUnavailable, QueueFull, QuireError
+from ledger.errors import DatabaseUnavailable, QuireError
 from ledger.keys import SigningKeyring
 from ledger.rows import RowNotAuthentic
 from ledger.storage.verifications import VerificationTable
 from ledger.verdict import Verdict
 
-MAX_PER_ORG: Final = 4
-"""Verifications of one org that may wait or run in a process, so that other orgs get their turn."""
 HEARTBEAT_S: Final = 1.0
 POLL_S: Final = 0.25
 FINISH_ATTEMPTS: Final = 60
@@ -79,7 +76,6 @@ class VerificationJobs:
         self._rows = rows
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._short, self._long = WaitingJobs(), WaitingJobs()
-        self._unfinished = OrgShares(total=None, of_org=MAX_PER_ORG, full=_full)
         self._running: set[OwnJob] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -103,19 +99,13 @@ class VerificationJobs:
         """
         await self._require_range(target)
         waiting = self._short if await is_short(self._table.database, target) else self._long
-        self._unfinished.acquire(target.org_id)
-        try:
-            waiting.reserve()
-        except QueueFull:
-            self._unfinished.release(target.org_id)
-            raise
+        waiting.reserve(target.org_id)
         own = OwnJob("ver_" + secrets.token_hex(16), target)
         self._own.add(own)
         try:
             await self._table.store(own.row(), self._owner)
         except BaseException:
-            waiting.release()
-            self._unfinished.release(target.org_id)
+            waiting.release(target.org_id)
             self._own.drop(own)
             raise
         # A crash from here to the job's end leaves it queued or running in the table, without a
@@ -190,7 +180,7 @@ class VerificationJobs:
             finally:
                 self._running.discard(running)
                 self._own.ended(running)
-                self._unfinished.release(running.target.org_id)
+                waiting.ended(running.target.org_id)
 
     async def _run(self, running: OwnJob, target: TrailRange) -> None:
         result: Result | None = None
@@ -282,10 +272,3 @@ class VerificationJobs:
                 trouble.failed(plain(_log.warning), str(error), early=plain(_log.info))
             else:
                 trouble.fine()
-
-
-def _full(_everyone: bool) -> QueueFull:
-    return QueueFull(
-        f"{MAX_PER_ORG} verifications of this org are unfinished; wait for one",
-        retry_after=RETRY_AFTER_S,
-    )
