@@ -158,6 +158,7 @@ class Database:
     def __init__(self, url: str, pool: Pool, size: int) -> None:
         self.url = url
         self._pool = pool
+        self._size = size
         self.turns = turns_of_pool(size)
         """Shares the connections between orgs and kinds of work."""
 
@@ -206,12 +207,13 @@ class Database:
         waits, before anything was asked of the database.
         """
         turn = current_turn()
+        self.turns.size = self._pool.room
         async with explained():
             try:
                 await self.turns.take(turn, CONNECT_TIMEOUT_S)
             except TimeoutError:
                 if turn.owner is None or not turn.refusable:
-                    raise TimeoutError(f"all {self.turns.size} connections are in use") from None
+                    raise TimeoutError(f"all {self._size} connections are in use") from None
                 raise waited_too_long(turn, CONNECT_TIMEOUT_S) from None
             try:
                 async with self._pool.connection(CONNECT_TIMEOUT_S) as connection:

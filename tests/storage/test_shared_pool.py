@@ -11,7 +11,7 @@ import pytest
 from ledger.errors import DatabaseUnavailable, QueueFull
 from ledger.storage.asking import STRANGERS, Work, asking
 from ledger.storage.database import Database as Pool
-from tests.support.clusters import Database
+from tests.support.clusters import Database, OwnCluster
 from tests.support.waiting import PATIENCE_S
 
 LOCK = 15_003
@@ -115,3 +115,35 @@ async def test_cancelled_callers_leave_no_places(pool: Pool, held: asyncpg.Conne
     await asyncio.gather(*tasks, return_exceptions=True)
     assert (pool.turns.held, pool.turns.waiting) == (0, 0)
     await quick(pool, Work.READ, "busy")
+
+
+async def test_where_the_database_allows_few_connections_vital_work_is_next(
+    own_cluster: OwnCluster,
+) -> None:
+    connection = await asyncpg.connect(own_cluster.superuser_url)
+    pool = await Pool.open(own_cluster.server_url, size=10)
+    try:
+        await connection.execute("ALTER ROLE quire_server CONNECTION LIMIT 2")
+        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+        owners = [f"org {number}" for number in range(4)]
+        tasks = [asyncio.create_task(slow(pool, Work.SEARCH, owner)) for owner in owners]
+        async with asyncio.timeout(PATIENCE_S):
+            while not pool._pool._refusal:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        order = list[str]()
+
+        async def next_one(work: Work) -> None:
+            await quick(pool, work, "other")
+            order.append(work)
+
+        reads = [asyncio.create_task(next_one(Work.READ)) for _ in range(3)]
+        await asyncio.sleep(0)
+        reads.append(asyncio.create_task(next_one(Work.VITAL)))
+        await asyncio.sleep(0)
+        await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+        await asyncio.gather(*tasks, *reads)
+        assert Work.VITAL in order[:2]  # two connections are free at once
+    finally:
+        await pool.close()
+        await connection.execute("ALTER ROLE quire_server CONNECTION LIMIT -1")
+        await connection.close()
