@@ -26,7 +26,7 @@ async def counted(org: OrgFacts) -> OrgFacts:
 
 
 @pytest.fixture
-async def two(first_process: Process, second_process: Process) -> list[Quotas]:
+async def accounts(first_process: Process, second_process: Process) -> list[Quotas]:
     """The accounts of two servers."""
     return [Quotas(one.database, KEY) for one in (first_process, second_process)]
 
@@ -53,24 +53,26 @@ async def accepted(quotas: Quotas, org: OrgFacts, count: int, entries: int = 1) 
 
 
 async def test_two_servers_together_never_exceed_a_quota(
-    two: list[Quotas], counted: OrgFacts, first_process: Process
+    accounts: list[Quotas], counted: OrgFacts, first_process: Process
 ) -> None:
-    done = await asyncio.gather(*(accepted(quotas, counted, 700) for quotas in two for _ in "ab"))
+    done = await asyncio.gather(
+        *(accepted(quotas, counted, 700) for quotas in accounts for _ in "ab")
+    )
     # What one server took in advance, the other can't use.
     assert 1_000 - 2 * 1_000 // quota_uses.PARTS <= sum(done) <= 1_000
     assert await events(first_process.database, counted) == ["quota_nearly_used", "quota_used_up"]
 
 
 async def test_one_server_uses_a_quota_exactly(
-    two: list[Quotas], counted: OrgFacts, first_process: Process
+    accounts: list[Quotas], counted: OrgFacts, first_process: Process
 ) -> None:
-    assert await accepted(two[0], counted, 1_100) == 1_000
-    assert await accepted(two[1], counted, 1) == 0
+    assert await accepted(accounts[0], counted, 1_100) == 1_000
+    assert await accepted(accounts[1], counted, 1) == 0
     assert (await used(first_process.database, counted)).entries == 1_000
 
 
 async def test_a_restart_forgets_nothing(
-    counted: OrgFacts, first_process: Process, two: list[Quotas]
+    counted: OrgFacts, first_process: Process, accounts: list[Quotas]
 ) -> None:
     done = 0
     for _ in range(20):
@@ -78,23 +80,23 @@ async def test_a_restart_forgets_nothing(
     assert done <= 600
     left = 1_000 - (await used(first_process.database, counted)).entries
     assert left >= 1_000 - done - 20 * 10
-    assert await accepted(two[1], counted, 1_000) <= left
+    assert await accepted(accounts[1], counted, 1_000) <= left
 
 
 async def test_a_request_that_does_not_fit_leaves_room_for_a_smaller_one(
-    two: list[Quotas], counted: OrgFacts
+    accounts: list[Quotas], counted: OrgFacts
 ) -> None:
-    assert await accepted(two[0], counted, 1, entries=1_001) == 0
-    assert await accepted(two[0], counted, 1, entries=990) == 990
-    assert await accepted(two[0], counted, 1, entries=11) == 0
-    assert await accepted(two[0], counted, 1, entries=10) == 10
+    assert await accepted(accounts[0], counted, 1, entries=1_001) == 0
+    assert await accepted(accounts[0], counted, 1, entries=990) == 990
+    assert await accepted(accounts[0], counted, 1, entries=11) == 0
+    assert await accepted(accounts[0], counted, 1, entries=10) == 10
 
 
 async def test_refused_bytes_count(
-    two: list[Quotas], org: OrgFacts, first_process: Process
+    accounts: list[Quotas], org: OrgFacts, first_process: Process
 ) -> None:
     counted = org._replace(quota=Quota(bytes=10_000))
-    quotas = two[0]
+    quotas = accounts[0]
     for _ in range(9):
         await quotas.require(counted)
         quotas.charge(counted, 1_200)
@@ -106,10 +108,10 @@ async def test_refused_bytes_count(
 
 
 async def test_a_day_ends_and_is_not_begun_twice(
-    counted: OrgFacts, first_process: Process, two: list[Quotas]
+    counted: OrgFacts, first_process: Process, accounts: list[Quotas]
 ) -> None:
     pool = first_process.database
-    assert await accepted(two[0], counted, 1, entries=1_000) == 1_000
+    assert await accepted(accounts[0], counted, 1, entries=1_000) == 1_000
     for days, free in ((-1, 1_000), (1, 0)):
         row = await pool.fetchrow("SELECT * FROM quota_uses WHERE org_id = $1", counted.id)
         assert row is not None
@@ -122,22 +124,22 @@ async def test_a_day_ends_and_is_not_begun_twice(
 
 
 async def test_a_changed_row_is_refused(
-    counted: OrgFacts, first_process: Process, two: list[Quotas]
+    counted: OrgFacts, first_process: Process, accounts: list[Quotas]
 ) -> None:
-    await two[0].take(counted, 500, 0)
+    await accounts[0].take(counted, 500, 0)
     await first_process.database.execute(
         "UPDATE quota_uses SET bytes = bytes + 1 WHERE org_id = $1", counted.id
     )
     with pytest.raises(RowNotAuthentic, match="quota_uses"):
-        await two[1].take(counted, 600, 0)
+        await accounts[1].take(counted, 600, 0)
 
 
 async def test_an_org_without_a_quota_asks_for_nothing(
-    org: OrgFacts, first_process: Process, two: list[Quotas]
+    org: OrgFacts, first_process: Process, accounts: list[Quotas]
 ) -> None:
-    await two[0].take(org, 10**6, 10**9)
-    two[0].charge(org, 10**9)
-    await two[0].require(org)
+    await accounts[0].take(org, 10**6, 10**9)
+    accounts[0].charge(org, 10**9)
+    await accounts[0].require(org)
     assert await used(first_process.database, org) == Amount(0, 0)
 
 
