@@ -78,7 +78,7 @@ def turns_of_pool(size: int) -> Turns:
     read = size - max(1, size // 5)
     search = max(1, min(read // 2, size - vital - 1))
     shares: dict[Hashable, Share] = {
-        Work.VITAL: Share(vital, max(1, vital // 2)),
+        Work.VITAL: Share(vital, max(1, vital - 1)),
         Work.READ: Share(read, max(1, read // 2)),
         Work.SEARCH: Share(search, max(1, search // 4), within=Work.READ),
     }
