@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.soak")
     parser.add_argument("--quick", action="store_true", help="small attacks, measured shortly")
     parser.add_argument("--ways", default=",".join(WAYS), help="names with commas between them")
-    parser.add_argument("--json", type=Path, default=Path("bench-results/soak.json"))
+    parser.add_argument("--json", type=Path, default=Path("bench/results/soak.json"))
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args(arguments)
     with reaped_directory() as directory:
