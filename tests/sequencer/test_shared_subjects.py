@@ -9,7 +9,7 @@ import pytest
 
 from ledger.bounded import BoundedCache
 from ledger.core.org import OrgFacts
-from ledger.core.sealing.sealer import Sealer, Subject
+from ledger.core.sealing.sealer import AT_ONCE, Sealer, Subject
 from ledger.event import Event, EventFields
 from ledger.storage import subjects
 from tests.support.appending import MASTER_KEY, Process, new_org
@@ -87,3 +87,23 @@ async def test_a_person_erased_between_two_loads_is_made_anew(
     assert new[1] == old[1]
     erasures, _ = await subjects.find(first_process.database, org.id, [lookup])
     assert sealer.keys(org).erasures == erasures
+
+
+async def test_a_large_request_lets_others_go_on_while_it_is_sealed(
+    sealer: Sealer, orgs: list[OrgFacts]
+) -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    names = [f"person {number}" for number in range(10 * AT_ONCE)]
+    found = await refs(sealer, orgs[0], *names)
+    counting.cancel()
+    assert len(set(found)) == len(names)
+    # The keys are wrapped, opened and used in ten slices each.
+    assert turns >= 30

@@ -7,10 +7,11 @@ that were sealed at an older count (StaleSeal); their events are then sealed aga
 
 from __future__ import annotations
 
+import asyncio
 import os
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from blake3 import blake3
 
@@ -33,6 +34,10 @@ MAX_CACHED_SUBJECTS: Final = 200_000
 MAX_CACHED_ORGS: Final = 20_000
 REF_BYTES: Final = 16
 MAX_LOADS: Final = 8
+AT_ONCE: Final = 200
+"""Events that are sealed, or keys that are wrapped, without a pause: some milliseconds."""
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Subject(NamedTuple):
@@ -120,19 +125,17 @@ class Sealer:
         Raises SealingError with a wrong master key, DatabaseUnavailable.
         """
         if not org.seals:
-            return Drafted([_plain(event) for event in events], None)
+            return Drafted(await _paced(_plain, events), None)
         keys = self.keys(org)
         erasures, people = await self._people(org, keys, _names(events))
         salts = os.urandom(sealing.SALT_BYTES * len(events))
-        return Drafted(
-            [
-                _sealed(event, keys, people, salts[start : start + sealing.SALT_BYTES])
-                for event, start in zip(
-                    events, range(0, len(salts), sealing.SALT_BYTES), strict=True
-                )
-            ],
-            erasures,
-        )
+
+        def seal(number: int) -> Draft:
+            start = number * sealing.SALT_BYTES
+            salt = salts[start : start + sealing.SALT_BYTES]
+            return _sealed(events[number], keys, people, salt)
+
+        return Drafted(await _paced(seal, range(len(events))), erasures)
 
     def forget(self, org: OrgFacts) -> None:
         """Drop the cached subjects of an org, after one of them was erased."""
@@ -241,14 +244,25 @@ class Sealer:
         erasures, rows = await self.find(org, list(by_lookup))
         new = by_lookup.keys() - {row.lookup for row in rows}
         if new:
-            await subjects.create(
-                self._database,
-                org.id,
-                [_new_subject(keys, lookup, by_lookup[lookup]) for lookup in new],
+            made = await _paced(
+                lambda lookup: _new_subject(keys, lookup, by_lookup[lookup]), list(new)
             )
+            await subjects.create(self._database, org.id, made)
             # A crash here leaves keys of persons without entries; the next request uses them.
             erasures, rows = await self.find(org, list(by_lookup))
-        return erasures, {by_lookup[row.lookup]: _subject(keys, org, row) for row in rows}
+        people = await _paced(lambda row: _subject(keys, org, row), rows)
+        return erasures, dict(zip((by_lookup[row.lookup] for row in rows), people, strict=True))
+
+
+async def _paced(make: Callable[[T], U], items: Sequence[T]) -> list[U]:
+    """Make one of each item, and let other requests go on after every AT_ONCE of them."""
+    if len(items) <= AT_ONCE:
+        return list(map(make, items))
+    made: list[U] = []
+    for start in range(0, len(items), AT_ONCE):
+        made += map(make, items[start : start + AT_ONCE])
+        await asyncio.sleep(0)
+    return made
 
 
 def _new_subject(keys: OrgKeys, lookup: bytes, name: str) -> SubjectRecord:
