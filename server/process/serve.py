@@ -41,7 +41,8 @@ from server.keys.key_files import close_command, exposure
 from server.keys.own_keys import claim, is_new
 from server.process.archiving import archiving
 from server.process.banner import banner
-from server.process.context import CONTEXT, ProcessContext
+from server.process.children.context import CONTEXT, ProcessContext
+from server.process.children.forking import set_environment
 from server.process.database.connections import warn_of_few_connections
 from server.process.database.own_database import DatabaseUrls, own_database
 from server.process.database.required_logins import retention_login, signer_login
@@ -50,9 +51,8 @@ from server.process.logs import configure
 from server.process.retention import retaining
 from server.process.signing import signing
 from server.process.worker import application, uvicorn_config
-from server.settings import LOGIN_URLS, Settings
+from server.settings import Settings
 from server.settings.data_dir import concerns, make_data_dir
-from server.settings.environment import variable
 
 log = structlog.get_logger("quire")
 
@@ -62,6 +62,7 @@ def serve(settings: Settings) -> int:
     configure(settings)
     settings = replace(settings, data_dir=make_data_dir(settings.data_dir))
     _report_concerns(settings)
+    set_environment(settings.data_dir)
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener), _ended_in_order(), _database(settings) as urls:
         signer, retention = signer_login(settings, urls), retention_login(settings, urls)
@@ -147,13 +148,11 @@ async def _prepare(settings: Settings, url: str, name: str) -> KeyFile:
 
 
 def _run(settings: Settings, url: str, listener: socket.socket) -> int:
-    for name in LOGIN_URLS:  # this process may be the worker, and workers inherit its environment
-        os.environ.pop(variable(name), None)
     if settings.workers == 1:
         server = uvicorn.Server(uvicorn_config(settings, application(settings, url)))
         server.run(sockets=[listener])
         return 0 if server.started else 2  # 1 means that a trail has a fault
-    os.environ[CONTEXT] = ProcessContext(settings, url, os.getpid()).encoded()
+    os.environ[CONTEXT] = ProcessContext(settings, url).encoded()
     metrics = Path(tempfile.mkdtemp(prefix="quire-metrics-"))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     try:

@@ -26,7 +26,7 @@ from server.http.protocol.connection import BoundedProtocol
 from server.http.short_routes import ShortRoutes
 from server.keys.first_start import load_secrets
 from server.keys.keyring import LiveKeyring
-from server.process.context import ProcessContext
+from server.process.children.context import ProcessContext, follow_supervisor
 from server.process.logs import configure
 from server.settings import Settings
 from server.trails.services import Services
@@ -79,7 +79,7 @@ def worker() -> ShortRoutes:
     """Return the application of a spawned worker; it ends when its supervisor has ended."""
     context = ProcessContext.from_environment()
     configure(context.settings)
-    context.follow()
+    follow_supervisor()
     return ShortRoutes(application(context.settings, context.database_url))
 
 

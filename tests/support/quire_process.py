@@ -134,11 +134,14 @@ class QuireProcess:
 
     def followers(self) -> list[int]:
         """The processes that follow the trails: signer and indexer, as far as they run."""
+        return self.beside("signer") + self.beside("indexer")
+
+    def beside(self, name: str) -> list[int]:
+        """The running processes of this name beside the workers, by their ids: none, or one."""
         found = []
-        for child in psutil.Process(self.process.pid).children():
+        for child in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
-                command = " ".join(child.cmdline())
-                if "server.process.signer" in command or "server.process.indexer" in command:
+                if child.name() == f"quire-{name}":
                     found.append(child.pid)
         return found
 
