@@ -61,8 +61,9 @@ class AsyncLedgerClient:
         *,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         attempts: int = DEFAULT_ATTEMPTS,
+        insecure_http: bool | None = None,
     ) -> None:
-        self._server = server_at(url, api_key, timeout, attempts)
+        self._server = server_at(url, api_key, timeout, attempts, insecure_http)
         self._org = org
         with blaming_surroundings(InvalidArgumentError):
             self._http = httpx2.AsyncClient(**self._server.options())

@@ -53,8 +53,9 @@ class LedgerClient:
         *,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         attempts: int = DEFAULT_ATTEMPTS,
+        insecure_http: bool | None = None,
     ) -> None:
-        self._server = server_at(url, api_key, timeout, attempts)
+        self._server = server_at(url, api_key, timeout, attempts, insecure_http)
         self._org = org
         with blaming_surroundings(InvalidArgumentError):
             self._http = httpx2.Client(**self._server.options())
