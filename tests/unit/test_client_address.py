@@ -291,7 +291,8 @@ def test_no_forged_chain_moves_the_address() -> None:
     for _ in range(CHAINS):
         real = random_address(chosen, trusted=False)
         proxies = [
-            dressed(chosen, random_address(chosen, trusted=True)) for _ in range(chosen.randrange(4))
+            dressed(chosen, random_address(chosen, trusted=True))
+            for _ in range(chosen.randrange(4))
         ]
         lines = in_lines(chosen, [*forged(chosen), dressed(chosen, real), *proxies])
         assert seen(*lines) == str(address(real)), lines
@@ -317,7 +318,10 @@ def test_no_forged_forwarded_element_moves_the_address() -> None:
             chosen.choice(["for=", 'for="', "", 'x="', 'by=";']) + hop for hop in forged(chosen)
         )
         appended = f'for="[{real}]"' if ":" in real else f"for={real}"
-        proxies = [f'for="10.0.0.{chosen.randrange(256)}:80";proto=http' for _ in range(chosen.randrange(3))]
+        proxies = [
+            f'for="10.0.0.{chosen.randrange(256)}:80";proto=http'
+            for _ in range(chosen.randrange(3))
+        ]
         joined = ", ".join([appended, *proxies])
         lines = [forgery, joined] if chosen.random() < 0.5 else [f"{forgery}, {joined}"]
         assert seen(*lines, rules=BY_RFC_7239) == str(address(real)), lines
@@ -326,7 +330,5 @@ def test_no_forged_forwarded_element_moves_the_address() -> None:
 def test_the_masks_of_the_independent_walk_are_those_of_the_rules() -> None:
     for family, base, length in MASKS:
         text = socket.inet_ntop(family, base)
-        assert any(
-            found == ip_network(f"{text}/{length}") for found in RULES.trusted
-        ), text
+        assert any(found == ip_network(f"{text}/{length}") for found in RULES.trusted), text
         assert contains(RULES.trusted, ip_address(text))

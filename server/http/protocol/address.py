@@ -12,7 +12,7 @@ counts. X-Real-IP and all other headers are never read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from server.addresses import Address, ClientAddress, Network, address, client, contains
@@ -95,7 +95,7 @@ def address_of(scope: Mapping[str, Any]) -> ClientAddress:
     return found
 
 
-def note_address(scope: MutableMapping[str, Any], peer: Peer, headers: Headers) -> None:
+def note_address(scope: Any, peer: Peer, headers: Headers) -> None:
     """Store the client's address of a request in its scope, also as the ASGI ``client``."""
     state = scope["state"]
     if not peer.is_trusted:
@@ -151,7 +151,9 @@ def _is_escaped(value: bytes, at: int) -> bool:
 def _address_of_hop(hop: bytes, header: bytes) -> Address | None:
     """Return the address of one hop; None for an obfuscated, unknown or malformed one."""
     if header != FORWARDED:
-        return _address_of(_IPV4.fullmatch(hop) or _BRACKETED.fullmatch(hop) or _BARE_IPV6.fullmatch(hop))
+        return _address_of(
+            _IPV4.fullmatch(hop) or _BRACKETED.fullmatch(hop) or _BARE_IPV6.fullmatch(hop)
+        )
     node = _OBFUSCATED_PORT.sub(b"", _for_node(hop) or b"")
     return _address_of(_IPV4.fullmatch(node) or _BRACKETED.fullmatch(node))
 
