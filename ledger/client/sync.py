@@ -42,7 +42,8 @@ class LedgerClient:
     ``url`` defaults to ``QUIRE_URL``, and then to this machine. ``org`` may be omitted for a key
     that belongs to an org: the client asks the server once. ``timeout`` is in seconds, for
     connecting and for each wait on the network; ``attempts`` is the most times that a call is
-    sent. The network errors of all methods are those of ``ledger.client.errors``.
+    sent. Plain http to another machine needs ``insecure_http``, or ``QUIRE_INSECURE_HTTP=true``;
+    for this machine no proxy is used. The network errors of all methods are those of ``ledger.client.errors``.
     """
 
     def __init__(

@@ -317,6 +317,7 @@ def proxy() -> Iterator[str]:
 
 def test_a_proxy_that_refuses_is_named(proxy: str) -> None:
     settings = {"http_proxy": proxy, "no_proxy": "", "QUIRE_URL": "http://192.0.2.1"}
+    settings["QUIRE_INSECURE_HTTP"] = "true"
     assert_refused(quire("verify", "demo", settings=settings), "http_proxy")
 
 
@@ -327,6 +328,7 @@ def test_with_server_and_proxy_unreachable_the_proxy_is_blamed() -> None:
             "http_proxy": f"http://127.0.0.1:{taken.getsockname()[1]}",
             "no_proxy": "",
             "QUIRE_URL": "http://192.0.2.1",
+            "QUIRE_INSECURE_HTTP": "true",
         }
         assert_refused(quire("orgs", "list", settings=settings), "proxy that http_proxy names")
 

@@ -88,9 +88,9 @@ def client_command(
     def command(*args: P.args, **options: P.kwargs) -> R:
         url, file = checked_url(str(options.pop("url"))), options.pop("api_key_file")
         insecure = True if options.pop("insecure_http") else None
-        require_private(url, insecure)
         set_on_retry_hooks([_report_retry])
         connection = Connection(url, _api_key(url, file), insecure)  # type: ignore[arg-type]
+        require_private(url, insecure)
         if options.get("org", "") is None:
             options["org"] = connection.own_org()
         return function(connection, *args, **options)
