@@ -6,7 +6,6 @@ import asyncio
 import http.server
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from ledger.client import AsyncLedgerClient, InvalidArgumentError, LedgerClient, ProtocolError
 from ledger.surroundings import is_loopback, proxy_variable
 from tests.cli.commands import run
+from tests.support.proxy_trap import Trap, proxy_trap
 from tests.support.serving import Server
 
 KEY = "quire_live_0000000000000000_" + "0" * 48
@@ -31,45 +31,16 @@ ELSEWHERE = [
 ]  # fmt: skip
 
 
-@dataclass
-class Trap:
-    """A proxy that records what it is sent, and answers 403."""
-
-    url: str
-    seen: list[str] = field(default_factory=list)
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    def handle_one_request(self) -> None:
-        self.raw_requestline = self.rfile.readline(65_537)
-        if not self.raw_requestline or not self.parse_request():
-            self.close_connection = True
-            return
-        trap: Trap = self.server.trap  # type: ignore[attr-defined]
-        trap.seen.append(f"{self.requestline} {self.headers.get('authorization')}")
-        self.send_response(403)
-        self.send_header("content-length", "0")
-        self.end_headers()
-        self.close_connection = True
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def trap(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trap]:
     """A proxy that the environment names for everything."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    trap = Trap(f"http://127.0.0.1:{server.server_port}")
-    server.trap = trap  # type: ignore[attr-defined]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.setenv(name, trap.url)
-        monkeypatch.setenv(name.upper(), trap.url)
-    yield trap
-    server.shutdown()
+    with proxy_trap() as trap:
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, trap.url)
+            monkeypatch.setenv(name.upper(), trap.url)
+        yield trap
 
 
 @pytest.mark.parametrize("host", LOOPBACK)
