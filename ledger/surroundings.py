@@ -79,7 +79,7 @@ class OwnMachineOptions(TypedDict, total=False):
     """The arguments of an httpx2 client for a URL that no proxy may see; empty for others."""
 
     trust_env: bool
-    verify: ssl.SSLContext | bool
+    verify: ssl.SSLContext
 
 
 def own_machine_options(url: str) -> OwnMachineOptions:
@@ -95,8 +95,7 @@ def own_machine_options(url: str) -> OwnMachineOptions:
         return {}
     if not is_loopback(parsed.host):
         return {}
-    secure = parsed.scheme == "https"
-    return {"trust_env": False, "verify": httpx2.create_ssl_context() if secure else True}
+    return {"trust_env": False, "verify": httpx2.create_ssl_context()}
 
 
 @contextmanager

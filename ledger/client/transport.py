@@ -70,7 +70,7 @@ class ClientOptions(TypedDict):
     headers: Mapping[str, str]
     follow_redirects: bool
     trust_env: NotRequired[bool]
-    verify: NotRequired[ssl.SSLContext | bool]
+    verify: NotRequired[ssl.SSLContext]
 
 
 class BearerAuth(httpx2.Auth):

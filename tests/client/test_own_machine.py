@@ -138,11 +138,11 @@ def test_a_command_needs_the_flag_too(trap: Trap) -> None:
     settings = {"QUIRE_API_KEY": KEY, "QUIRE_URL": "http://192.0.2.1", "http_proxy": trap.url}
     refused = run("orgs", "list", settings=settings)
     assert refused.returncode == 2
-    assert "--insecure-http" in refused.stderr
+    assert b"--insecure-http" in refused.stderr
     assert trap.seen == []
     run("orgs", "list", "--insecure-http", settings={**settings, "no_proxy": ""})
     assert trap.seen  # other machines are reached by the proxy of the environment
-    assert KEY not in refused.stderr
+    assert KEY.encode() not in refused.stderr
 
 
 def test_a_redirect_carries_the_key_nowhere(trap: Trap, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def test_without_trusted_proxies_nothing_is_read(shared_server: Server) -> None:
         ("QUIRE_TRUSTED_PROXIES", "0.0.0.0/0", "trusts every address"),
         ("QUIRE_TRUSTED_PROXIES", "10.0.0.0/8,::/0", "trusts every address"),
         ("QUIRE_TRUSTED_PROXIES", "::ffff:0:0/96", "trusts every address"),
-        ("QUIRE_PROXY_HEADER", "x-real-ip", "one of x-forwarded-for, forwarded"),
+        ("QUIRE_PROXY_HEADER", "x-real-ip", "one of forwarded, x-forwarded-for"),
         ("QUIRE_METRICS_TOKEN", "short", "16 to 1,000 visible ASCII characters"),
         ("QUIRE_METRICS_TOKEN", "with a space in the middle", "16 to 1,000 visible"),
         ("QUIRE_METRICS_PORT", "8080", "needs a port of its own"),

@@ -23,7 +23,7 @@ def private(postgres_cluster: Cluster, session_dir: Path) -> Iterator[tuple[Serv
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     database = postgres_cluster.migrated()
-    server = start_server(database, session_dir / "private", metrics_port=port, metrics_token="")
+    server = start_server(database, session_dir / "private", metrics_port=port, metrics_token=None)
     yield server, replace(server, url=f"http://127.0.0.1:{port}")
     server.stop()
     postgres_cluster.drop(database)

@@ -131,7 +131,7 @@ class Server:
 def server_settings(
     data_dir: Path, features: Sequence[Feature] = FEATURES, **changes: Any
 ) -> Settings:
-    """Settings with made-up keys, on loopback."""
+    """Settings with made-up keys, on loopback; without a metrics token if it is given as None."""
     environ = {
         "QUIRE_DATA_DIR": str(data_dir),
         "QUIRE_AUDIT_SECRET_KEY": SIGNING_KEY,
@@ -143,6 +143,8 @@ def server_settings(
         "QUIRE_UNSIGNED_EVENT_SECONDS": "86400",
         "QUIRE_UNSIGNED_LIMIT_SECONDS": "86400",
     }
+    if changes.get("metrics_token", METRICS_TOKEN) is None:
+        del environ["QUIRE_METRICS_TOKEN"]
     return Settings.from_env(environ, changes, added_settings(features))
 
 
