@@ -153,9 +153,14 @@ def interruptible(request: HttpRequest) -> None:
 
 def require_current(request: HttpRequest) -> None:
     """Raise Unauthorized if the key of an admitted request was revoked meanwhile."""
-    _, principal = _admitted(request)
-    if principal is not None and not services_of(request).authenticator.is_current(principal):
+    if not has_current_key(request):
         raise no_longer_valid()
+
+
+def has_current_key(request: HttpRequest) -> bool:
+    """Return whether the key of an admitted request is still valid; True if it needed none."""
+    _, principal = _admitted(request)
+    return principal is None or services_of(request).authenticator.is_current(principal)
 
 
 def services_of(request: HttpRequest) -> Services:

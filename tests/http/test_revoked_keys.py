@@ -247,6 +247,21 @@ def test_a_long_poll_of_a_revoked_key_ends_with_401(shared_server: Server) -> No
     assert b"\r\nwww-authenticate: Bearer\r\n" in answer
 
 
+def test_an_append_that_waits_for_its_checkpoint_is_answered_without_proof(
+    shared_server: Server,
+) -> None:
+    """The entry is written: the answer says so, and nothing is proved any more."""
+    server, org = shared_server, shared_server.create_org("plain")
+    key = server.create_key(org[0], "member")
+    with Line(server) as line:
+        path = f"/v1/orgs/{org[0]}/entries?wait=checkpoint"
+        line.send(head("POST", path, key, content_length="2", connection="close") + b"{}")
+        until(lambda: seq(server, org) == 0)
+        answer = ends_soon(line, server, org, key)
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert b'"proof":null' in answer
+
+
 def test_the_bundle_of_a_revoked_key_breaks_off(shared_server: Server) -> None:
     server, org = shared_server, shared_server.create_org("plain")
     key, path = server.create_key(org[0], "viewer"), f"/v1/orgs/{org[0]}"
