@@ -25,10 +25,7 @@ from server.http.problems import problems
 from server.trails.appending import JSON
 
 NO_KEY: Final = " No key where the log is public."
-FOR_OPERATORS: Final = (
-    "The token of `QUIRE_METRICS_TOKEN` as a bearer token, or the private listener of "
-    "`QUIRE_METRICS_PORT`; no API key."
-)
+FOR_OPERATORS: Final = "The metrics token, or the private listener; no API key."
 ABOUT: Final = """\
 An append-only ledger: each org has one trail, a hash chain of signed entries that nobody \
 alters unnoticed.
