@@ -216,7 +216,10 @@ def ends_soon(line: Line, server: Server, org: tuple[str, str], key: str) -> byt
     return rest
 
 
-def test_the_event_stream_of_a_revoked_key_ends(shared_server: Server) -> None:
+@pytest.mark.parametrize("revoked_by", ["this server", "another server"])
+def test_the_event_stream_of_a_revoked_key_ends(
+    shared_server: Server, deaf: Server, revoked_by: str
+) -> None:
     server, org = shared_server, (shared_server.org, shared_server.admin_key)
     key, job = server.create_key(org[0], "viewer"), blocking(never_ending(server))
     with Line(server) as line, Line(server) as other:
@@ -225,7 +228,8 @@ def test_the_event_stream_of_a_revoked_key_ends(shared_server: Server) -> None:
             received = b""
             while b"event: progress" not in received:
                 received += one.socket.recv(65_536)
-        assert not ends_soon(line, server, org, key).endswith(b"0\r\n\r\n")
+        by = server if revoked_by == "this server" else deaf
+        assert not ends_soon(line, by, org, key).endswith(b"0\r\n\r\n")
         other.socket.settimeout(0.5)
         with pytest.raises(TimeoutError):  # that of another key goes on
             other.socket.recv(1)

@@ -55,23 +55,23 @@ class ProxyRules(NamedTuple):
 NO_PROXIES: Final = ProxyRules()
 
 
-class Peer(NamedTuple):
+class ConnectionPeer(NamedTuple):
     """The other end of a connection; only what a trusted one forwards is read."""
 
     address: ClientAddress
     is_trusted: bool
 
 
-def peer_of(host: str | None, rules: ProxyRules) -> Peer:
+def peer_of(host: str | None, rules: ProxyRules) -> ConnectionPeer:
     """Return the peer with this address; a socket that has none (a Unix socket's) is 0.0.0.0."""
     try:
         ip = address((host or "").partition("%")[0])
     except ValueError:
         ip = _ANY
-    return Peer(client(ip), contains(rules.trusted, ip))
+    return ConnectionPeer(client(ip), contains(rules.trusted, ip))
 
 
-def client_address(peer: Peer, headers: Headers, rules: ProxyRules) -> ClientAddress:
+def client_address(peer: ConnectionPeer, headers: Headers, rules: ProxyRules) -> ClientAddress:
     """Return the address of the client whose request came from this peer with these headers."""
     if not peer.is_trusted:
         return peer.address
@@ -95,7 +95,7 @@ def address_of(scope: Mapping[str, Any]) -> ClientAddress:
     return found
 
 
-def note_address(scope: Any, peer: Peer, headers: Headers) -> None:
+def note_address(scope: Any, peer: ConnectionPeer, headers: Headers) -> None:
     """Store the client's address of a request in its scope, also as the ASGI ``client``."""
     state = scope["state"]
     if not peer.is_trusted:

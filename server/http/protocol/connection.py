@@ -20,7 +20,13 @@ from server.http.problems import (
     UNSUPPORTED_TYPE,
     document,
 )
-from server.http.protocol.address import NO_PROXIES, PROXY_RULES, Peer, note_address, peer_of
+from server.http.protocol.address import (
+    NO_PROXIES,
+    PROXY_RULES,
+    ConnectionPeer,
+    note_address,
+    peer_of,
+)
 from server.http.protocol.bytes_response import BytesResponse
 from server.http.protocol.http10 import Http10Response
 from server.http.protocol.response_headers import DEFAULTS, DefaultHeaders
@@ -52,7 +58,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """One connection, with one timer for its whole life, so that requests pay nothing for it."""
 
     head_timeout_s = HEAD_TIMEOUT_S
-    peer: Peer
+    peer: ConnectionPeer
     """The other end of the connection; a request's own address is in its state."""
     _pending_bytes = 0
     _body_head: bytes | None = None
