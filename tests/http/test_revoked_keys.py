@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ledger.storage.api_keys import ApiKeyRow
+from ledger.storage.database import Database
 from server.http.bodies import body_reads
 from tests.support.clusters import blocking
 from tests.support.raw_http import Line, head
@@ -264,6 +265,30 @@ def test_an_append_that_waits_for_its_checkpoint_is_answered_without_proof(
         answer = ends_soon(line, server, org, key)
     assert answer.startswith(b"HTTP/1.1 201 ")
     assert b'"proof":null' in answer
+
+
+async def test_a_search_of_a_revoked_key_ends_with_401(shared_server: Server) -> None:
+    """The names of persons are locked meanwhile, so that the search takes as long as it likes."""
+    server, org = shared_server, shared_server.create_org("sealed")
+    key = server.create_key(org[0], "admin")
+
+    def search() -> bytes:
+        with Line(server) as line:
+            path = f"/v1/orgs/{org[0]}/entries?actor=bob"
+            line.send(head("GET", path, key, connection="close"))
+            assert server.services is not None
+            live = server.services.live._live
+            until(lambda: any(one.principal.key_id in key for one in list(live.values())))
+            return ends_soon(line, server, org, key)
+
+    database = await Database.open(server.database.superuser_url, size=1)
+    try:
+        async with database.transaction() as connection:
+            await connection.execute("LOCK TABLE subjects IN ACCESS EXCLUSIVE MODE")
+            answer = await asyncio.to_thread(search)
+    finally:
+        await database.close()
+    assert answer.startswith(b"HTTP/1.1 401 ")
 
 
 def test_the_bundle_of_a_revoked_key_breaks_off(shared_server: Server) -> None:

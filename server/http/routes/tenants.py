@@ -31,7 +31,7 @@ from server.http.api.orgs import (
     org_body,
 )
 from server.http.bodies import MAX_BYTES, json_body
-from server.http.caller import HttpRequest, org_of, permitted, principal_of, services_of
+from server.http.caller import HttpRequest, actor_of, org_of, permitted, principal_of, services_of
 from server.http.contract import WRITE_PROBLEMS, any_key, asks
 from server.http.parameters import KeyId, Limit, OrgSlug, SlugCursor
 from server.http.problems import BadRequest
@@ -93,7 +93,9 @@ async def create_org(request: HttpRequest) -> OrgBody:
     org = await permitted(
         request,
         principal_of(request),
-        lambda by: administration.create_org(data.slug, name, data.privacy, by.actor, by=by),
+        lambda by: administration.create_org(
+            data.slug, name, data.privacy, actor_of(request), by=by
+        ),
     )
     return await _show(request, org.id, org.slug)
 
@@ -137,7 +139,7 @@ async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
         request,
         principal,
         lambda by: services.administration.change_org(
-            tenant.id, name=name, log_public=data.log_public, actor=by.actor, by=by
+            tenant.id, name=name, log_public=data.log_public, actor=actor_of(request), by=by
         ),
     )
     services.directory.forget_public(org)
@@ -197,7 +199,9 @@ async def create_key(request: HttpRequest, org: OrgSlug) -> NewKeyBody:
     new = services.authenticator.new_key()
     key = ApiKeyRow(new.key_id, tenant.id, _clean("name", data.name), data.role, new.secret_hash)
     await permitted(
-        request, principal, lambda by: services.administration.add_key(key, org, by.actor, by=by)
+        request,
+        principal,
+        lambda by: services.administration.add_key(key, org, actor_of(request), by=by),
     )
     record = await services.authenticator.keys.find(new.key_id)
     assert record is not None
@@ -233,7 +237,7 @@ async def revoke_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> None:
     if not await permitted(
         request,
         principal,
-        lambda by: services.administration.revoke_key(record, org, by.actor, by=by),
+        lambda by: services.administration.revoke_key(record, org, actor_of(request), by=by),
     ):
         raise NotFound("this org has no valid key with this id")
     services.authenticator.forget(key_id)
