@@ -101,7 +101,7 @@ def test_readyz_tells_a_stranger_only_whether(shared_server: Server) -> None:
 
 
 def test_a_stranger_s_calls_measure_nothing(shared_server: Server) -> None:
-    """The gauges read the head of each org, at most every few seconds, and for operators only."""
+    """The gauges read the head of each org: for operators only."""
     assert shared_server.services is not None
     gauges = shared_server.services.part(database_gauges)
     shared_server.metrics()
