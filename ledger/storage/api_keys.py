@@ -19,11 +19,16 @@ API_KEYS: Final = DecidingTable(
 _COLUMNS: Final = """id, org_id, name, role, secret_hash,
        CASE WHEN created_at BETWEEN 'epoch' AND '4253-01-01Z' THEN created_at ELSE 'epoch' END,
        CASE WHEN revoked_at BETWEEN 'epoch' AND '4253-01-01Z' THEN revoked_at END AS revoked_at,
-       mac"""
+       mac,
+       coalesce((SELECT h.revocations FROM heads h WHERE h.org_id = api_keys.org_id), 0)"""
 INSERT: Final = """
 INSERT INTO api_keys (id, org_id, name, role, secret_hash, revoked_at, mac)
 VALUES ($1, $2, $3, $4, $5, $6, $7)"""
 REVOKE: Final = "UPDATE api_keys SET revoked_at = $2, mac = $3 WHERE id = $1 AND mac = $4"
+# The lock on the head row makes appends of the org wait, and the count makes them look again.
+COUNT_REVOCATION: Final = "UPDATE heads SET revocations = revocations + 1 WHERE org_id = $1"
+# Shared, so that a revocation waits for the transactions that rely on the key, and they for it.
+HOLD: Final = "SELECT FROM api_keys WHERE id = $1 AND mac = $2 FOR SHARE"
 NOTIFY: Final = "SELECT pg_notify('quire_keys', $1)"
 
 
@@ -43,7 +48,10 @@ class ApiKeyRow(NamedTuple):
 
 
 class ApiKeyRecord(NamedTuple):
-    """One API key. If it ``is_authentic``, this server wrote what the row says."""
+    """One API key. If it ``is_authentic``, this server wrote what the row says.
+
+    ``revocations`` is its org's count when the row was read, in the same snapshot.
+    """
 
     id: str
     org_id: int | None
@@ -54,6 +62,7 @@ class ApiKeyRecord(NamedTuple):
     revoked_at: datetime | None
     mac: bytes
     is_authentic: bool
+    revocations: int
 
     @property
     def is_valid(self) -> bool:
@@ -79,8 +88,18 @@ async def revoke(connection: Connection, revoked: ApiKeyRow, mac: bytes, before:
     """
     if await connection.execute(REVOKE, revoked.id, revoked.revoked_at, mac, before) != "UPDATE 1":
         return False
+    if revoked.org_id is not None:
+        await connection.execute(COUNT_REVOCATION, revoked.org_id)
     await connection.execute(NOTIFY, revoked.id)
     return True
+
+
+async def hold(connection: Connection, key_id: str, mac: bytes) -> bool:
+    """Keep a key from being changed until the transaction ends; False if its row has another MAC.
+
+    Raises asyncpg's errors.
+    """
+    return await connection.fetchrow(HOLD, key_id, mac) is not None
 
 
 async def mac_of(database: Database, key_id: str) -> bytes:
@@ -116,10 +135,19 @@ class ApiKeyTable:
         return [self._record(row) for row in rows]
 
     def _record(self, row: Any) -> ApiKeyRecord:
-        key_id, org_id, name, role, secret_hash, created_at, revoked_at, mac = row
+        key_id, org_id, name, role, secret_hash, created_at, revoked_at, mac, revocations = row
         right = API_KEYS.is_right(
             self._row_key, mac, key_id, org_id, name, role, secret_hash, revoked_at
         )
         return ApiKeyRecord(
-            key_id, org_id, name, role, secret_hash, created_at, revoked_at, mac, right
+            key_id,
+            org_id,
+            name,
+            role,
+            secret_hash,
+            created_at,
+            revoked_at,
+            mac,
+            right,
+            revocations,
         )

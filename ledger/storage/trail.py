@@ -40,17 +40,17 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], 
      AS n (org_id, old_seq, old_hash, seq, entry_hash, anchored_at)
 WHERE h.org_id = n.org_id AND h.seq = n.old_seq AND h.entry_hash = n.old_hash"""
 _NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-# A removed head row is created again with an erasure count that no process has seen, so
-# that all events sealed before are sealed again.
+# A removed head row is created again with counts of erasures and revocations that no process has
+# seen, so that all events sealed before are sealed again, and all keys are looked up again.
 FREEZE = f"""
-INSERT INTO heads (org_id, erasures, frozen_at, frozen_reason)
-VALUES ($1, {_NOW_US}, now(), $2)
+INSERT INTO heads (org_id, erasures, revocations, frozen_at, frozen_reason)
+VALUES ($1, {_NOW_US}, {_NOW_US}, now(), $2)
 ON CONFLICT (org_id) DO UPDATE
 SET frozen_at = excluded.frozen_at, frozen_reason = excluded.frozen_reason
 WHERE heads.frozen_reason IS NULL"""
 THAW = f"""
-INSERT INTO heads (org_id, seq, entry_hash, anchored_at, erasures, thawed_us)
-VALUES ($1, $2, $3, $4, {_NOW_US}, {_NOW_US})
+INSERT INTO heads (org_id, seq, entry_hash, anchored_at, erasures, revocations, thawed_us)
+VALUES ($1, $2, $3, $4, {_NOW_US}, {_NOW_US}, {_NOW_US})
 ON CONFLICT (org_id) DO UPDATE
 SET seq = excluded.seq, entry_hash = excluded.entry_hash, anchored_at = excluded.anchored_at,
     erasures = greatest(heads.erasures + 1, excluded.erasures),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from ledger.blocks.block import SYSTEM_ORG
@@ -19,6 +19,8 @@ from ledger.storage.clock import now_us
 from ledger.storage.database import Database
 from ledger.storage.orgs import OrgRecord, OrgRow
 from ledger.storage.trail import AppendTransaction
+from server.access.auth import Principal
+from server.access.permits import holding
 
 SYSTEM_NAME: Final = "What this server decided"
 _TRIES: Final = 8
@@ -88,7 +90,15 @@ class Administration:
             {"org": SYSTEM_ORG},
         )
 
-    async def create_org(self, slug: str, name: str, privacy: str, actor: str = SERVER) -> OrgRow:
+    async def create_org(
+        self,
+        slug: str,
+        name: str,
+        privacy: str,
+        actor: str = SERVER,
+        *,
+        by: Principal | None = None,
+    ) -> OrgRow:
         """Create an org with an empty trail. Raises Conflict where the slug is taken."""
         wrapped = self._new_org_key(slug)
         for _ in range(_TRIES):
@@ -105,14 +115,20 @@ class Administration:
             change = Change([_org_row(org, mac)], org_id=org.id)
             details = {"org": slug, "name": name, "privacy": privacy}
             try:
-                await self.record(ChangeKind.ORG_CREATED, change, details, effect, actor)
+                await self.record(ChangeKind.ORG_CREATED, change, details, effect, actor, by=by)
             except IdTaken:
                 continue
             return org
         raise Conflict("no free org id was found; try again")
 
     async def change_org(
-        self, org_id: int, *, name: str | None, log_public: bool | None, actor: str = SERVER
+        self,
+        org_id: int,
+        *,
+        name: str | None,
+        log_public: bool | None,
+        actor: str = SERVER,
+        by: Principal | None = None,
     ) -> None:
         """Change the values that are not None; slug and privacy are fixed."""
         record = await self._authentic(org_id)
@@ -134,7 +150,7 @@ class Administration:
 
         details = {"org": record.slug, "name": changed.name, "log_public": changed.log_public}
         change = Change([_org_row(changed, mac)], org_id=org_id)
-        await self.record(ChangeKind.ORG_CHANGED, change, details, effect, actor)
+        await self.record(ChangeKind.ORG_CHANGED, change, details, effect, actor, by=by)
 
     async def _authentic(self, org_id: int) -> OrgRecord | None:
         """Return the row of an org, None if there is none. Raises RowNotAuthentic for a forged one."""
@@ -153,7 +169,14 @@ class Administration:
             return record
         return None
 
-    async def add_key(self, key: ApiKeyRow, slug: str | None, actor: str = SERVER) -> None:
+    async def add_key(
+        self,
+        key: ApiKeyRow,
+        slug: str | None,
+        actor: str = SERVER,
+        *,
+        by: Principal | None = None,
+    ) -> None:
         """Store a new API key of an org, or of the platform."""
         mac = key.mac(self.register.row_key)
 
@@ -162,10 +185,20 @@ class Administration:
             return None
 
         change = Change([row(API_KEYS, key.id, mac)], org_id=key.org_id)
-        await self.record(ChangeKind.KEY_CREATED, change, _about(key, slug), effect, actor)
+        await self.record(ChangeKind.KEY_CREATED, change, _about(key, slug), effect, actor, by=by)
 
-    async def revoke_key(self, key: ApiKeyRecord, slug: str | None, actor: str = SERVER) -> bool:
-        """Revoke an API key, and notify every server; False if it was changed meanwhile."""
+    async def revoke_key(
+        self,
+        key: ApiKeyRecord,
+        slug: str | None,
+        actor: str = SERVER,
+        *,
+        by: Principal | None = None,
+    ) -> bool:
+        """Revoke an API key, and notify every server; False if it was changed meanwhile.
+
+        Once this returns, no process writes anything more for the key (:mod:`server.access.permits`).
+        """
         now = to_datetime(await now_us(self._database))
         revoked = key.row()._replace(revoked_at=now)
         mac = revoked.mac(self.register.row_key)
@@ -176,7 +209,15 @@ class Administration:
 
         change = Change([row(API_KEYS, key.id, mac)], org_id=key.org_id)
         try:
-            await self.record(ChangeKind.KEY_REVOKED, change, _about(revoked, slug), effect, actor)
+            await self.record(
+                ChangeKind.KEY_REVOKED,
+                change,
+                _about(revoked, slug),
+                effect,
+                actor,
+                by=by,
+                locks=() if key.org_id is None else [key.org_id],
+            )
         except NoSuchRow:
             return False
         return True
@@ -201,9 +242,12 @@ class Administration:
         details: Mapping[str, object],
         effect: Effect | None = None,
         actor: str = SERVER,
+        *,
+        by: Principal | None = None,
+        locks: Collection[int] = (),
     ) -> None:
         """Write the entry of a change, in one transaction with its effect."""
-        await self.append_with([], kind, change, details, effect, actor)
+        await self.append_with([], kind, change, details, effect, actor, by=by, locks=locks)
 
     async def append_with(
         self,
@@ -213,13 +257,21 @@ class Administration:
         details: Mapping[str, object],
         effect: Effect | None = None,
         actor: str = SERVER,
+        *,
+        by: Principal | None = None,
+        locks: Collection[int] = (),
     ) -> Sequence[Appended]:
-        """Append to other trails, and the entry of a change to the trail `system`, all or none."""
+        """Append to other trails, and the entry of a change to the trail `system`, all or none.
+
+        ``by`` is the caller, whose key must be valid up to the commit: else StaleKey is raised.
+        ``locks`` are further orgs whose head rows the effect changes.
+        """
         system_id = self.register.system_id
         assert system_id is not None, "the register is open"
         draft = change_draft(kind, change, actor=actor, details=details)
+        effect = holding(self.register, by, effect)
         own = AppendRequest(system_id, SYSTEM_ORG, [draft], effect=effect)
-        appended = await self.sequencer.append_together([*requests, own])
+        appended = await self.sequencer.append_together([*requests, own], locks)
         (entry,) = appended[-1].entries
         await self.register.wrote(entry.seq, entry.entry_hash, draft.payload)
         return appended

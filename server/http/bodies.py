@@ -24,7 +24,7 @@ from ledger.core.shares import OrgShares
 from ledger.errors import InvalidEvent, QueueFull
 from ledger.event import refuse_repeated_names
 from ledger.malformed import json_fault, misfit
-from server.http.caller import HttpRequest, contract_of, headers_of, services_of
+from server.http.caller import HttpRequest, contract_of, headers_of, require_current, services_of
 from server.http.problems import BadRequest, RequestTimeout
 from server.trails.services import Services
 
@@ -168,6 +168,7 @@ async def body_of(request: HttpRequest) -> bytes:
         bodies.end(task)
         raise
     bodies.end(task)
+    require_current(request)  # a body may have taken half a minute
     state[BODY] = body
     return body
 

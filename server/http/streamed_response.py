@@ -16,6 +16,7 @@ from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, Receiv
 
 from ledger.core.lasting import SILENT_S, LastingByKey
 from ledger.errors import QuireError
+from server.http.caller import LIVE
 
 log = structlog.get_logger("quire")
 
@@ -48,8 +49,11 @@ class StreamedResponse:
         self._resources = resources
         self._name = name
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Send the answer."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer; it is broken off if the caller's key is revoked."""
+        live = scope["state"].get(LIVE)
+        if live is not None:
+            live.interruptible = True
         disconnected = asyncio.ensure_future(_disconnected(receive))
         try:
             async with self._resources:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import Final
 
 import structlog
 import uvicorn
@@ -56,6 +57,11 @@ from server.settings.data_dir import concerns, make_data_dir
 
 log = structlog.get_logger("quire")
 
+ASKED_FIRST_S: Final = 0.05
+ASKED_LAST_S: Final = 1.0
+ASKED_LESS: Final = 1.2
+"""The banner waits for readyz: first and longest pause between two calls, and the growth of pauses."""
+
 
 def serve(settings: Settings) -> int:
     """Serve until a signal; returns the exit code. Raises StartupRefused or QuireError."""
@@ -63,8 +69,7 @@ def serve(settings: Settings) -> int:
     settings = replace(settings, data_dir=make_data_dir(settings.data_dir))
     _report_concerns(settings)
     set_environment(settings.data_dir)
-    listener = listen(settings.host, settings.port)
-    with contextlib.closing(listener), _ended_in_order(), _database(settings) as urls:
+    with _listening(settings) as listeners, _ended_in_order(), _database(settings) as urls:
         signer, retention = signer_login(settings, urls), retention_login(settings, urls)
         url = urls.server
         platform = asyncio.run(prepare(settings, url))
@@ -75,7 +80,7 @@ def serve(settings: Settings) -> int:
             retaining(settings, url, retention),
             _announced(settings, platform),
         ):
-            return _run(settings.without_logins(), url, listener)
+            return _run(settings.without_logins(), url, listeners)
 
 
 def _report_concerns(settings: Settings) -> None:
@@ -87,6 +92,19 @@ def _report_concerns(settings: Settings) -> None:
             found.append((f"{path} {complaint}", close_command(path)))
     for concern, command in found:
         log.warning(concern, command=command)
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
+    """Yield the listening sockets: that of the API, and the private one where it is configured."""
+    with contextlib.ExitStack() as closing:
+        api = closing.enter_context(listen(settings.host, settings.port))
+        listeners = [api]
+        if settings.metrics_port is not None:
+            options = "QUIRE_METRICS_HOST and QUIRE_METRICS_PORT"
+            private = listen(settings.metrics_host, settings.metrics_port, options)
+            listeners.append(closing.enter_context(private))
+        yield listeners
 
 
 @contextmanager
@@ -147,17 +165,17 @@ async def _prepare(settings: Settings, url: str, name: str) -> KeyFile:
         await database.close()
 
 
-def _run(settings: Settings, url: str, listener: socket.socket) -> int:
+def _run(settings: Settings, url: str, listeners: list[socket.socket]) -> int:
     if settings.workers == 1:
         server = uvicorn.Server(uvicorn_config(settings, application(settings, url)))
-        server.run(sockets=[listener])
+        server.run(sockets=listeners)
         return 0 if server.started else 2  # 1 means that a trail has a fault
     os.environ[CONTEXT] = ProcessContext(settings, url).encoded()
     metrics = Path(tempfile.mkdtemp(prefix="quire-metrics-"))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     try:
         config = uvicorn_config(settings, "server.process.worker:worker")
-        Multiprocess(config, [listener]).run()
+        Multiprocess(config, listeners).run()
     finally:
         shutil.rmtree(metrics, ignore_errors=True)
     return 0
@@ -167,11 +185,15 @@ def _run(settings: Settings, url: str, listener: socket.socket) -> int:
 def _announced(settings: Settings, platform: KeyFile) -> Iterator[None]:
     """Print the banner once the server answers."""
     stop = threading.Event()
+    # A proxy of the environment has nothing to do with this machine's own address.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def announce() -> None:
-        while not stop.wait(0.05):
+        pause_s = ASKED_FIRST_S
+        while not stop.wait(pause_s):
+            pause_s = min(pause_s * ASKED_LESS, ASKED_LAST_S)
             with contextlib.suppress(OSError, urllib.error.URLError):
-                urllib.request.urlopen(f"{base_url(settings)}/readyz", timeout=5).close()  # noqa: S310
+                direct.open(f"{base_url(settings)}/readyz", timeout=5).close()
                 print(banner(settings, base_url(settings), platform), file=sys.stdout, flush=True)  # noqa: T201
                 return
 

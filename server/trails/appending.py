@@ -17,6 +17,7 @@ from ledger.core.sealing.sealer import Drafted, Sealer
 from ledger.core.sequencer import Appended, AppendRequest, KeyDigest, Sequencer, StaleSeal
 from ledger.errors import DatabaseUnavailable, InvalidEvent, PayloadTooLarge, ProblemType
 from ledger.event import Event, EventFields, parse_json, parse_msgpack, parse_ndjson
+from server.access.permits import NOT_CHECKED, AppendPermits
 from server.trails.entry_kinds import ADDED
 
 MAX_SEALINGS: Final = 5
@@ -109,24 +110,33 @@ class Appender:
         return Event(EventFields(event_type=ADDED), payload)
 
     async def append(
-        self, org: OrgFacts, events: list[Event], *, idempotency: KeyDigest | None = None
+        self,
+        org: OrgFacts,
+        events: list[Event],
+        *,
+        idempotency: KeyDigest | None = None,
+        permits: AppendPermits = NOT_CHECKED,
     ) -> Appended:
         """Append the events; return once they are durable.
 
-        Raises SigningLate if earlier entries of the org are unsigned for too long.
+        Raises SigningLate if earlier entries of the org are unsigned for too long, and StaleKey if
+        the caller's key is no longer the one of the ``permits``.
         """
         self._require_signed(org)
         unique = self._unique(org, events)
 
         def request(sealed: Drafted) -> AppendRequest:
-            return AppendRequest(
+            made = AppendRequest(
                 org.id,
                 org.slug,
                 sealed.drafts,
                 erasures=sealed.erasures,
                 idempotency=idempotency,
                 unique=unique,
+                effect=permits.effect,
             )
+            made.permit = permits.permit
+            return made
 
         return await append_sealed(self._sequencer.append, self._sealer, org, events, request)
 

@@ -45,6 +45,7 @@ from server import metrics
 from server.access.administration import Administration
 from server.access.auth import Authenticator
 from server.access.directory import Directory
+from server.access.live import LiveRequests
 from server.feature import load
 from server.keys.first_start import ServerSecrets
 from server.keys.head_memory import open_heads
@@ -121,6 +122,7 @@ class Services:
             lambda slug: new_org_key(secrets.master_key, slug),
         )
         self.authenticator = Authenticator(database, secrets.master_key, self.register)
+        self.live = LiveRequests(self.authenticator.is_current, self.register.catch_up)
         self.directory = Directory(database, self.register)
         self.guard = TrailGuard(database, self.sequencer, self.sealer, self.administration)
         self.trust = TrustSource(settings)

@@ -54,7 +54,12 @@ async def watch_lateness(services: Services) -> None:
 async def follow_notifications(services: Services) -> None:
     """Drop cached values that another process changed."""
 
+    def revoked(key_id: str) -> None:
+        services.authenticator.forget(key_id)
+        services.live.revoked()
+
     def missed() -> None:
+        services.live.revoked()
         services.authenticator.forget_all()
         services.directory.forget_all_public()
         services.growth.announced("")
@@ -62,12 +67,17 @@ async def follow_notifications(services: Services) -> None:
     await listen.follow(
         services.database.url,
         {
-            "quire_keys": services.authenticator.forget,
+            "quire_keys": revoked,
             "quire_orgs": services.directory.forget_public,
             "quire_checkpoints": services.growth.announced,
         },
         missed,
     )
+
+
+async def end_revoked(services: Services) -> None:
+    """End the streams and waiting requests of keys that are no longer valid."""
+    await services.live.watch()
 
 
 async def follow_register(services: Services) -> None:

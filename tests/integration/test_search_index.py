@@ -64,7 +64,7 @@ def rows_of(database: Database) -> list[Any]:
 def lag(server: QuireProcess) -> float:
     (line,) = (
         line
-        for line in get(server, "/metrics").splitlines()
+        for line in server.metrics().splitlines()
         if line.startswith("quire_search_unindexed_entries ")
     )
     return float(line.split()[1])

@@ -24,7 +24,13 @@ from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER
 from server.keys.first_start import load_secrets
 from tests.support.clusters import Database, as_role
 from tests.support.reaper import processes_of
-from tests.support.serving import MASTER_KEY, SIGNING_KEY, server_settings
+from tests.support.serving import (
+    AS_OPERATOR,
+    MASTER_KEY,
+    METRICS_TOKEN,
+    SIGNING_KEY,
+    server_settings,
+)
 
 QUIRE = (
     sys.executable,
@@ -59,6 +65,7 @@ class QuireProcess:
             **{name: value for name, value in os.environ.items() if not name.startswith("QUIRE_")},
             "QUIRE_AUDIT_SECRET_KEY": SIGNING_KEY,
             "QUIRE_MASTER_KEY": MASTER_KEY,
+            "QUIRE_METRICS_TOKEN": METRICS_TOKEN,
             "QUIRE_LOG_LEVEL": "warning",
             "QUIRE_SHUTDOWN_SECONDS": str(SHUTDOWN_S),
         }
@@ -103,6 +110,13 @@ class QuireProcess:
             urllib.request.urlopen(f"{self.url}/readyz", timeout=5).close()
             return True
         return False
+
+    def metrics(self) -> str:
+        """Return the metrics as an operator reads them."""
+        asked = urllib.request.Request(f"{self.url}/metrics", headers=AS_OPERATOR)
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            text: str = answer.read().decode()
+            return text
 
     @property
     def process(self) -> subprocess.Popen[bytes]:

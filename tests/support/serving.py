@@ -27,6 +27,8 @@ from tests.support.clusters import Database, blocking
 
 SIGNING_KEY = "test signing key of more than thirty-two bytes"
 MASTER_KEY = "5f" * 32
+METRICS_TOKEN = "metrics-token-of-tests"
+AS_OPERATOR = {"authorization": f"Bearer {METRICS_TOKEN}"}
 START_TIMEOUT_S = 30
 
 
@@ -59,9 +61,19 @@ class Server:
 
     def internal_errors(self) -> str:
         """Return the number of answers with status 500 of this process so far, as its metric says."""
-        lines = self.request("GET", "/metrics").body.decode().splitlines()
+        lines = self.metrics().splitlines()
         named = 'quire_http_problems_total{status="500"} '
         return next((line.removeprefix(named) for line in lines if line.startswith(named)), "0")
+
+    def metrics(self) -> str:
+        """Return the metrics as an operator reads them."""
+        answer = self.request("GET", "/metrics", headers=AS_OPERATOR)
+        assert answer.status == 200, answer.body
+        return answer.body.decode()
+
+    def readiness(self) -> PeerAnswer:
+        """Return the answer of readyz as an operator gets it."""
+        return self.request("GET", "/readyz", headers=AS_OPERATOR)
 
     def request(
         self,
@@ -119,17 +131,20 @@ class Server:
 def server_settings(
     data_dir: Path, features: Sequence[Feature] = FEATURES, **changes: Any
 ) -> Settings:
-    """Settings with made-up keys, on loopback."""
+    """Settings with made-up keys, on loopback; without a metrics token if it is given as None."""
     environ = {
         "QUIRE_DATA_DIR": str(data_dir),
         "QUIRE_AUDIT_SECRET_KEY": SIGNING_KEY,
         "QUIRE_MASTER_KEY": MASTER_KEY,
+        "QUIRE_METRICS_TOKEN": METRICS_TOKEN,
         "QUIRE_LOG_LEVEL": "error",
         "QUIRE_SHUTDOWN_SECONDS": "10",
         # These servers have no signer of their own.
         "QUIRE_UNSIGNED_EVENT_SECONDS": "86400",
         "QUIRE_UNSIGNED_LIMIT_SECONDS": "86400",
     }
+    if changes.get("metrics_token", METRICS_TOKEN) is None:
+        del environ["QUIRE_METRICS_TOKEN"]
     return Settings.from_env(environ, changes, added_settings(features))
 
 
@@ -141,9 +156,12 @@ def start_server(
     settings = server_settings(data_dir, features, database_url=database.server_url, **changes)
     blocking(prepare(settings, database.server_url))
     listener = socket.create_server(("127.0.0.1", 0))
+    listeners = [listener]
+    if settings.metrics_port is not None:
+        listeners.append(socket.create_server((settings.metrics_host, settings.metrics_port)))
     app = application(settings, database.server_url, features)
     runner = uvicorn.Server(uvicorn_config(settings, app))
-    thread = threading.Thread(target=runner.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread = threading.Thread(target=runner.run, kwargs={"sockets": listeners}, daemon=True)
     thread.start()
     deadline = time.monotonic() + START_TIMEOUT_S
     while not runner.started:

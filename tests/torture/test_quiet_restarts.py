@@ -48,8 +48,7 @@ def _is_loud(line: str) -> bool:
 
 
 def metrics(server: QuireProcess) -> dict[str, float]:
-    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
-        text = answer.read().decode()
+    text = server.metrics()
     found = {}
     for name in ALARMS:
         match = re.search(rf"^{name} (.+)$", text, re.MULTILINE)

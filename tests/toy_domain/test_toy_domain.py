@@ -142,7 +142,7 @@ def test_a_part_of_a_query_that_would_be_ignored_is_refused(toy_server: Server) 
 
 def test_the_metric_is_counted(toy_server: Server) -> None:
     def turns() -> float:
-        lines = toy_server.request("GET", "/metrics").body.decode().splitlines()
+        lines = toy_server.metrics().splitlines()
         assert "# HELP quire_toy_turns_total Turns by which toys were wound" in lines
         (line,) = [line for line in lines if line.startswith("quire_toy_turns_total ")]
         return float(line.split()[1])

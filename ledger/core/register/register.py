@@ -218,6 +218,13 @@ class Register:
         newest = self.state.mac(table, key)
         return newest is not None and newest[0] > self._damaged and newest[1] == mac
 
+    def is_newest(self, table: str, key: str, mac: str) -> bool:
+        """Return whether a row that was right still is, by its MAC in hexadecimal digits.
+
+        Every request asks this: it compares what the process has folded, and nothing more.
+        """
+        return self.state.newest_mac(table, key) == mac
+
     def has(self, table: str, key: str) -> bool:
         """Return whether a row with this primary key must exist."""
         return self.state.mac(table, key) is not None

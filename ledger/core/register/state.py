@@ -71,6 +71,11 @@ class RegisterState:
         found = self._rows.get((table, key))
         return None if found is None else (found[0], bytes.fromhex(found[1]))
 
+    def newest_mac(self, table: str, key: str) -> str | None:
+        """Return the MAC that a row has since its newest change, as hexadecimal digits."""
+        found = self._rows.get((table, key))
+        return None if found is None else found[1]
+
     def keys(self, table: str, org_id: int | None) -> Iterable[str]:
         """Return the primary keys of the rows of a table that belong to an org (None: platform)."""
         return [key for (name, key), org in self._orgs.items() if name == table and org == org_id]

@@ -24,6 +24,8 @@ from ledger.core.sequencer.request import (
     Effect,
     EntryPlace,
     KeyDigest,
+    Permit,
+    StaleKey,
     StaleSeal,
 )
 from ledger.core.sequencer.sequencer import Sequencer
@@ -41,9 +43,11 @@ __all__ = [
     "ForeignHeads",
     "HeadMemoryUnavailable",
     "KeyDigest",
+    "Permit",
     "SeenHead",
     "Sequencer",
     "SequencerHooks",
     "SequencerLimits",
+    "StaleKey",
     "StaleSeal",
 ]

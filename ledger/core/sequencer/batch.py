@@ -76,8 +76,7 @@ class Batch:
             head = await self._head_to_extend(transaction, turn, claim, outcome)
             if head is None:
                 continue
-            erasures = 0 if row is None else row.erasures
-            ready = await placeable(transaction, turn, erasures, outcome, self._undoes_effects)
+            ready = await placeable(transaction, turn, row, outcome, self._undoes_effects)
             thawed_us = 0 if row is None else row.thawed_us
             if ready and ready[0].thaw:
                 thawed_us = await transaction.thaw(turn.lane.org_id, head)

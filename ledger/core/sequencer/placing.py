@@ -1,21 +1,28 @@
-"""Which requests of a batch may be placed: those sealed late enough, whose effects are not refused."""
+"""Which requests of a batch may be placed: sealed late enough, by a valid key, with effects that succeed."""
 
 from __future__ import annotations
 
 from ledger.core.sequencer.outcome import BatchOutcome, LaneBatch
-from ledger.core.sequencer.request import AppendRequest, StaleSeal
+from ledger.core.sequencer.request import AppendRequest, StaleKey, StaleSeal
+from ledger.storage.entries.heads import LockedHead
 from ledger.storage.trail import AppendTransaction
 
 
 async def placeable(
     transaction: AppendTransaction,
     turn: LaneBatch,
-    erasures: int,
+    row: LockedHead | None,
     outcome: BatchOutcome,
     undo: bool,
 ) -> list[AppendRequest]:
     """The requests of a turn that may be placed now; the others are refused."""
-    fresh = [request for request in turn.requests if not _refuse_stale(request, erasures, outcome)]
+    erasures, revocations = (0, 0) if row is None else (row.erasures, row.revocations)
+    fresh = [
+        request
+        for request in turn.requests
+        if not _refuse_stale(request, erasures, outcome)
+        and not _refuse_unpermitted(request, revocations, outcome)
+    ]
     return [request for request in fresh if await _run_effect(request, transaction, outcome, undo)]
 
 
@@ -24,6 +31,17 @@ def _refuse_stale(request: AppendRequest, erasures: int, outcome: BatchOutcome) 
     if request.erasures is None or request.erasures == erasures:
         return False
     outcome.refusals.append((request, StaleSeal(erasures)))
+    return True
+
+
+def _refuse_unpermitted(request: AppendRequest, revocations: int, outcome: BatchOutcome) -> bool:
+    """Refuse a request whose key may have been revoked since; returns True if it did.
+
+    A revocation counts under the same lock, so none is answered between this and the commit.
+    """
+    if request.permit is None or request.permit(revocations):
+        return False
+    outcome.refusals.append((request, StaleKey()))
     return True
 
 

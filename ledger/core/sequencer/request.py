@@ -24,6 +24,13 @@ class StaleSeal(AppendRefused):
         self.erasures = erasures
 
 
+class StaleKey(AppendRefused):
+    """The API key of this request may have been revoked since it was admitted: look it up again."""
+
+    def __init__(self) -> None:
+        super().__init__("the API key of this request is looked up again; nothing was written")
+
+
 class AnswerLost(AppendRefused):
     """An entry of the first answer to an idempotency key is no longer in the trail."""
 
@@ -104,11 +111,16 @@ Effect = Callable[[AppendTransaction], Awaitable[AppendRefused | None]]
 """Work inside the append transaction; an error that it returns refuses the request."""
 
 
+Permit = Callable[[int], bool]
+"""Returns whether a key is valid while its org has had this many revocations."""
+
+
 class AppendRequest:
     """One caller's events, waiting for their seqs.
 
     ``erasures`` is the org's erasure count at which the drafts were sealed (None
-    for plain orgs). ``idempotency`` applies to the request, ``unique`` to single events
+    for plain orgs). ``permit``, where it is set, says by the org's count of revocations whether the
+    caller's key is still valid; it is asked under the lock of the head. ``idempotency`` applies to the request, ``unique`` to single events
     by their index. A request with an ``effect`` or a ``thaw`` commits alone. A ``thaw`` by an
     AcceptedLoss may go on before the newest acknowledged entry.
     """
@@ -122,6 +134,7 @@ class AppendRequest:
         "loss",
         "org",
         "org_id",
+        "permit",
         "size_bytes",
         "thaw",
         "unique",
@@ -144,6 +157,7 @@ class AppendRequest:
         self.org = org
         self.drafts = drafts
         self.erasures = erasures
+        self.permit: Permit | None = None
         self.idempotency = idempotency
         self.unique = unique or {}
         self.effect = effect

@@ -44,7 +44,7 @@ _LAST: Final = (
 LOCK_HEADS: Final = f"""
 SELECT h.org_id, h.seq, h.entry_hash,
        CASE WHEN h.anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN h.anchored_at END,
-       h.erasures, h.thawed_us, h.frozen_reason, {_LAST}
+       h.erasures, h.revocations, h.thawed_us, h.frozen_reason, {_LAST}
 FROM heads h
 LEFT JOIN entries e ON e.org_id = h.org_id AND e.last_seq = h.seq AND e.anchored_at = h.anchored_at
                    AND h.anchored_at BETWEEN 'epoch' AND '4253-01-01Z'
@@ -80,6 +80,7 @@ class LockedHead(NamedTuple):
 
     head: ChainHead
     erasures: int
+    revocations: int
     thawed_us: int
     frozen_reason: str | None
     entry: StoredEntry | None
@@ -111,9 +112,9 @@ async def lock(
     """
     locked = {}
     for row in await connection.fetch(LOCK_HEADS, sorted(org_ids)):
-        org_id, seq, entry_hash, at, erasures, thawed_us, frozen_reason, *block = row
+        org_id, seq, entry_hash, at, erasures, revocations, thawed_us, frozen_reason, *block = row
         claimed = ChainHead(seq, entry_hash, IMPOSSIBLE_US if at is None else from_datetime(at))
-        found = LockedHead(claimed, erasures, thawed_us, frozen_reason, None)
+        found = LockedHead(claimed, erasures, revocations, thawed_us, frozen_reason, None)
         if seq >= 0 and at is not None and block[0] is None:
             # After waiting for a lock the join still returns the block of the old head; this
             # second query has its own snapshot.

@@ -20,8 +20,16 @@ from server.http.problems import (
     UNSUPPORTED_TYPE,
     document,
 )
+from server.http.protocol.address import (
+    NO_PROXIES,
+    PROXY_RULES,
+    ConnectionPeer,
+    note_address,
+    peer_of,
+)
 from server.http.protocol.bytes_response import BytesResponse
 from server.http.protocol.http10 import Http10Response
+from server.http.protocol.response_headers import DEFAULTS, DefaultHeaders
 from server.http.protocol.upgrade import framing_of, parser_behind
 from server.http.protocol.wellformed import HEADERS, RequestFlaw, flaw_of, target_of
 
@@ -39,18 +47,19 @@ HEAD_TIMEOUT_S: Final = 30.0
 
 def _refusal(flaw: RequestFlaw) -> ASGI3Application:
     body = document(flaw.kind, flaw.detail)
-    headers: tuple[tuple[bytes, bytes], ...] = ((b"cache-control", b"no-store"),)
+    headers: tuple[tuple[bytes, bytes], ...] = ()
     if flaw.kind is UNSUPPORTED_TYPE:
-        headers += ((b"accept-encoding", b"identity"),)  # RFC 9110, section 12.5.3
-    return cast(
-        "ASGI3Application", BytesResponse(flaw.kind.status, body, headers, MEDIA_TYPE.encode())
-    )
+        headers = ((b"accept-encoding", b"identity"),)  # RFC 9110, section 12.5.3
+    answer = BytesResponse(flaw.kind.status, body, headers, MEDIA_TYPE.encode())
+    return cast("ASGI3Application", DefaultHeaders(answer))
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """One connection, with one timer for its whole life, so that requests pay nothing for it."""
 
     head_timeout_s = HEAD_TIMEOUT_S
+    peer: ConnectionPeer
+    """The other end of the connection; a request's own address is in its state."""
     _pending_bytes = 0
     _body_head: bytes | None = None
     """The framing of the body of a request that asks for an Upgrade, until it is read."""
@@ -59,6 +68,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to watch the connection."""
         super().connection_made(transport)
+        self.app = cast("ASGI3Application", DefaultHeaders(self.app))
+        host = None if self.client is None else self.client[0]
+        self.peer = peer_of(host, self.app_state.get(PROXY_RULES, NO_PROXIES))
         self.loop.call_later(self.head_timeout_s, self._check_progress)
 
     def data_received(self, data: bytes) -> None:
@@ -95,6 +107,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.url[:1] != b"/":
             self.url = target_of(method, self.url)
         by_name = self.scope["state"][HEADERS] = dict(self.headers)
+        note_address(self.scope, self.peer, self.headers)
         if b"upgrade" in by_name and self.parser.should_upgrade():
             self._body_head = framing_of(by_name)
         flaw = flaw_of(method.decode("ascii"), version, self.url, self.headers, by_name)
@@ -139,11 +152,12 @@ class BoundedProtocol(HttpToolsProtocol):
         broken_off = cycle is not None and cycle.more_body and not cycle.response_started
         if cycle is None or cycle.response_complete or (broken_off and not self.pipeline):
             body = document(kind, detail)
+            defaults = b"".join(b"%s: %s\r\n" % pair for pair in DEFAULTS)
             head = (
                 f"HTTP/1.1 {kind.status} {kind.title}\r\ncontent-type: {MEDIA_TYPE}\r\n"
-                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+                f"content-length: {len(body)}\r\nconnection: close\r\n"
             )
-            self.transport.write(head.encode() + body)
+            self.transport.write(head.encode() + defaults + b"\r\n" + body)
         self.transport.close()
 
     def _check_progress(self) -> None:

@@ -25,7 +25,7 @@ from server.http.api.orgs import HeadBody
 from server.http.api.proofs import ProofBody
 from server.http.append_warnings import AppendWarnings, warnings_of
 from server.http.bodies import SMALL_BYTES, announced_bytes, body_of, body_reads
-from server.http.caller import HttpRequest, headers_of, org_of, services_of
+from server.http.caller import HttpRequest, append_permitted, headers_of, org_of, services_of
 from server.http.contract import ResponseHeader, asks
 from server.http.parameters import OrgSlug
 from server.http.problems import BadRequest
@@ -151,9 +151,8 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
                 events, single = await asyncio.to_thread(appender.parse, body, content_type)
             else:
                 events, single = appender.parse(body, content_type)
-    appended = await appender.append(
-        tenant, events, idempotency=appender.request_key(tenant, key, body, content_type)
-    )
+    repeated = appender.request_key(tenant, key, body, content_type)
+    appended = await append_permitted(request, tenant, events, repeated)
     headers = _REPLAYED if appended.replayed else ()
     found = await signed(request, tenant, appended) if wait else None
     misspelt = misspelt_fields(events)
