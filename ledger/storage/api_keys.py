@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from ledger.rows import DecidingTable
-from ledger.storage.database import Connection, Database
+from ledger.storage.database import Database
+from ledger.storage.row_changes import RowChange
 
 API_KEYS: Final = DecidingTable(
     "api_keys",
@@ -20,11 +21,20 @@ _COLUMNS: Final = """id, org_id, name, role, secret_hash,
        CASE WHEN created_at BETWEEN 'epoch' AND '4253-01-01Z' THEN created_at ELSE 'epoch' END,
        CASE WHEN revoked_at BETWEEN 'epoch' AND '4253-01-01Z' THEN revoked_at END AS revoked_at,
        mac"""
+# No key is made for an org that has no row.
 INSERT: Final = """
-INSERT INTO api_keys (id, org_id, name, role, secret_hash, revoked_at, mac)
-VALUES ($1, $2, $3, $4, $5, $6, $7)"""
-REVOKE: Final = "UPDATE api_keys SET revoked_at = $2, mac = $3 WHERE id = $1 AND mac = $4"
-NOTIFY: Final = "SELECT pg_notify('quire_keys', $1)"
+changed AS (
+    INSERT INTO api_keys (id, org_id, name, role, secret_hash, revoked_at, mac)
+    SELECT $1::text, $2::bigint, $3::text, $4::text, $5::bytea, $6::timestamptz, $7::bytea {source}
+    WHERE $2::bigint IS NULL OR EXISTS (SELECT FROM orgs o WHERE o.id = $2::bigint)
+    ON CONFLICT DO NOTHING RETURNING mac, created_at
+)"""
+# Servers are notified when the transaction commits.
+REVOKE: Final = """
+changed AS (
+    UPDATE api_keys k SET revoked_at = $2, mac = $3 {source} WHERE k.id = $1 AND k.mac = $4
+    RETURNING k.mac, k.created_at, pg_notify('quire_keys', k.id)
+)"""
 
 
 class ApiKeyRow(NamedTuple):
@@ -67,20 +77,14 @@ class ApiKeyRecord(NamedTuple):
         )
 
 
-async def store(connection: Connection, row: ApiKeyRow, mac: bytes) -> None:
-    """Store a new key. Raises asyncpg's errors."""
-    await connection.execute(INSERT, *row, mac)
+def creation(row: ApiKeyRow, mac: bytes) -> RowChange:
+    """Return the creation of a key; refused where its id is taken, or its org has no row."""
+    return RowChange(INSERT, (*row, mac), mac)
 
 
-async def revoke(connection: Connection, revoked: ApiKeyRow, mac: bytes, before: bytes) -> bool:
-    """Revoke a key and notify every server; False unless its row has the MAC ``before``.
-
-    Raises asyncpg's errors.
-    """
-    if await connection.execute(REVOKE, revoked.id, revoked.revoked_at, mac, before) != "UPDATE 1":
-        return False
-    await connection.execute(NOTIFY, revoked.id)
-    return True
+def revocation(revoked: ApiKeyRow, mac: bytes, before: bytes) -> RowChange:
+    """Return the revocation of a key; refused unless its row has the MAC ``before``."""
+    return RowChange(REVOKE, (revoked.id, revoked.revoked_at, mac, before), mac)
 
 
 async def mac_of(database: Database, key_id: str) -> bytes:

@@ -24,6 +24,7 @@ from ledger.core.sequencer.request import (
     Effect,
     EntryPlace,
     KeyDigest,
+    RowEffect,
     StaleSeal,
 )
 from ledger.core.sequencer.sequencer import Sequencer
@@ -41,6 +42,7 @@ __all__ = [
     "ForeignHeads",
     "HeadMemoryUnavailable",
     "KeyDigest",
+    "RowEffect",
     "SeenHead",
     "Sequencer",
     "SequencerHooks",

@@ -6,6 +6,7 @@ from litestar import Router, delete, get, patch, post
 
 from ledger.blocks.block import SYSTEM_ORG
 from ledger.entry import has_control, rfc3339
+from ledger.rows import RowNotAuthentic
 from ledger.storage import accepted_doubts, orgs
 from ledger.storage.api_keys import ApiKeyRow
 from server.access.administration import Conflict
@@ -91,7 +92,7 @@ async def create_org(request: HttpRequest) -> OrgBody:
         raise Conflict(f'the slug "{data.slug}" is reserved for the server; choose another')
     administration = services_of(request).administration
     org = await administration.create_org(data.slug, name, data.privacy, actor_of(request))
-    return await _show(request, org.id, org.slug)
+    return org_body(org)
 
 
 @get("/v1/orgs", operation_id="listOrgs", opt=asks(May.PLATFORM, problems=(400,)))
@@ -129,11 +130,13 @@ async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
         raise BadRequest("give name, log_public or both: nothing else of an org can be changed")
     services = services_of(request)
     name = None if data.name is None else _clean("name", data.name)
-    await services.administration.change_org(
+    record = await services.administration.change_org(
         tenant.id, name=name, log_public=data.log_public, actor=actor_of(request)
     )
+    if record is None:
+        raise no_such_org(org)
     services.directory.forget_public(org)
-    shown = await _show(request, tenant.id, org)
+    shown = org_body(record)
     if data.log_public:
         shown.warnings = [PUBLIC_CACHED] if tenant.seals else [PUBLIC_PLAIN, PUBLIC_CACHED]
     return shown
@@ -187,10 +190,13 @@ async def create_key(request: HttpRequest, org: OrgSlug) -> NewKeyBody:
     services = services_of(request)
     new = services.authenticator.new_key()
     key = ApiKeyRow(new.key_id, tenant.id, _clean("name", data.name), data.role, new.secret_hash)
-    await services.administration.add_key(key, org, actor_of(request))
-    record = await services.authenticator.keys.find(new.key_id)
-    assert record is not None
-    return new_key_body(record, new.token)
+    created_at = await services.administration.add_key(key, org, actor_of(request))
+    if created_at is None:
+        record = await services.authenticator.keys.find(new.key_id)
+        if record is None:
+            raise RowNotAuthentic(f"the row of API key {new.key_id} was removed")
+        created_at = record.created_at
+    return new_key_body(key, created_at, new.token)
 
 
 @get("/v1/orgs/{org:str}/keys", operation_id="listKeys", opt=asks(May.ADMINISTER))
