@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from ledger.blocks.block import SYSTEM_ORG
@@ -22,12 +21,6 @@ ANY_ROW: Final = """
 SELECT EXISTS (SELECT FROM orgs WHERE slug <> $1) OR EXISTS (SELECT FROM api_keys)"""
 SNAPSHOT: Final = """
 SELECT seq, entry_hash, state, mac FROM register_snapshots WHERE seq < $1 ORDER BY seq DESC LIMIT 1"""
-# Times that Python can't hold are those of no block that is read.
-BLOCKS_AFTER: Final = f"""
-SELECT last_seq, anchored_at, xmin::text FROM entries
-WHERE org_id = $1 AND last_seq > $2 AND last_seq < {MAX_SEQ}
-  AND anchored_at BETWEEN 'epoch' AND '4253-01-01Z'
-ORDER BY last_seq, anchored_at LIMIT $3"""
 SNAPSHOT_AT: Final = "SELECT seq, entry_hash, state, mac FROM register_snapshots WHERE seq = $1"
 ADD_SNAPSHOT: Final = """
 INSERT INTO register_snapshots (seq, entry_hash, state, mac) VALUES ($1, $2, $3, $4)
@@ -40,14 +33,6 @@ class RegisterSnapshot(NamedTuple):
     seq: int
     entry_hash: bytes
     state: bytes
-
-
-class BlockVersion(NamedTuple):
-    """A block as it stands: its keys, and the transaction that wrote this version of its row."""
-
-    last_seq: int
-    anchored_at: datetime
-    version: str
 
 
 class Damage(NamedTuple):
@@ -92,12 +77,6 @@ async def entries(
                 yield await entries_of([block], first, last)
             except DamagedTrail as error:
                 yield Damage(block.last_seq, str(error))
-
-
-async def blocks_after(database: Database, org_id: int, seq: int, limit: int) -> list[BlockVersion]:
-    """Return the first blocks that end after a seq, without reading what they hold."""
-    rows = await database.fetch(BLOCKS_AFTER, org_id, seq, limit)
-    return [BlockVersion(*row) for row in rows]
 
 
 async def newest_snapshot(database: Database, row_key: bytes) -> RegisterSnapshot | None:

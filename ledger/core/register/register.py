@@ -25,7 +25,9 @@ from ledger.errors import StorageError
 from ledger.keys import SigningKeyring
 from ledger.storage import register as storage
 from ledger.storage.database import Database
-from ledger.storage.register import BlockVersion, Damage, RegisterSnapshot
+from ledger.storage.entries import extent
+from ledger.storage.entries.extent import BlockVersion
+from ledger.storage.register import Damage, RegisterSnapshot
 
 FRESH_S: Final = 1.0
 """A process that followed the trail so recently does not ask for its head again."""
@@ -172,7 +174,7 @@ class Register:
 
         Whoever plants blocks far beyond the end of the trail makes each process read them once.
         """
-        found = await storage.blocks_after(self.database, system_id, self._seq, MAX_REFUSED)
+        found = await extent.blocks_after(self.database, system_id, self._seq, MAX_REFUSED)
         new = [block for block in found if block not in self._refused]
         if len(found) < MAX_REFUSED:
             last = max((block.last_seq for block in new), default=self._seq)
