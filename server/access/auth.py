@@ -40,6 +40,7 @@ class Principal(NamedTuple):
     role: Role
     mac: str
     revocations: int
+    system_revocations: int
 
     @property
     def actor(self) -> str:
@@ -182,7 +183,9 @@ class Authenticator:
         if not hmac.compare_digest(record.secret_hash, self._hash(secret)):
             return None
         role, mac = Role(record.role), record.mac.hex()
-        return Principal(record.id, record.org_id, role, mac, record.revocations)
+        return Principal(
+            record.id, record.org_id, role, mac, record.revocations, record.system_revocations
+        )
 
     async def _report(self, record: ApiKeyRecord) -> None:
         """Report a row that this server did not write; its key is refused like an unknown one."""

@@ -6,7 +6,8 @@ written for the key.
 
 - An append by an org's key compares the count of revocations in the org's head row, which it locks
   anyway, with the count that was read together with the key. A revocation raises it under the lock.
-- Everything else, and all that a platform key does, holds the key's row until the commit.
+- An administrative change compares the count in the head row of `system`, where its entry goes.
+- Everything else, and what a platform key appends, holds the key's row until the commit.
 """
 
 from __future__ import annotations
@@ -30,6 +31,17 @@ class AppendPermits(NamedTuple):
 
 NOT_CHECKED: Final = AppendPermits()
 """For a caller without a key."""
+
+
+def change_permit(register: Register, principal: Principal | None) -> Permit | None:
+    """Return the check of a change whose entry goes to the trail `system`; None without a caller.
+
+    Every revocation is an entry of that trail, and counts in its head row.
+    """
+    if principal is None:
+        return None
+    counted = principal.system_revocations
+    return lambda found: found == counted and is_current(register, principal)
 
 
 def append_permits(register: Register, principal: Principal | None) -> AppendPermits:

@@ -59,6 +59,7 @@ from server.trails.entry_bundles import EntryBundles
 from server.trails.guarding import TrailGuard
 from server.trails.signed.growth import TreeGrowthWaiters
 from server.trails.signed.lateness import SigningWatch
+from server.trails.signed.stops import SignerFreezes
 
 log = structlog.get_logger("quire")
 
@@ -121,6 +122,7 @@ class Services:
             self.register,
             lambda slug: new_org_key(secrets.master_key, slug),
         )
+        self.signer_freezes = SignerFreezes(database, self.register, self.sequencer)
         self.authenticator = Authenticator(database, secrets.master_key, self.register)
         self.live = LiveRequests(self.authenticator.is_current, self.register.catch_up)
         self.directory = Directory(database, self.register)
@@ -131,27 +133,7 @@ class Services:
         )
         self.limits = _limits(settings)
         self.verification_table = VerificationTable(database, self._row_key)
-        self.verifications = VerificationJobs(
-            self.verification_table,
-            database.url,
-            lambda: keyring(True),
-            self.guard.faults_found,
-            self.forged_rows,
-            trust=lambda target: self.trust.of(target.org_id, target.org),
-            archive=None
-            if settings.archive_target is None
-            else ArchiveAt(settings.archive_target, target_settings(settings)),
-            limits=self.limits,
-            acknowledged=heads.get,
-            index_key=index_key(secrets.master_key),
-            rows=lambda: RowTrust(
-                self._row_key,
-                partial(closed_people, secrets.master_key),
-                self.trust.statements() or None,
-                check_values(secrets.master_key, keyring(True)),
-                self.register,
-            ),
-        )
+        self.verifications = self._verifications(secrets.master_key)
         self.growth = TreeGrowthWaiters(database)
         self.prover = Prover(database)
         past = ArchivePast(database, settings.archive_target, target_settings(settings))
@@ -164,6 +146,29 @@ class Services:
         )
         self._parts: dict[Callable[[Services], Any], Any] = {}
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _verifications(self, master_key: bytes) -> VerificationJobs:
+        """Return the jobs of verification, with all that a verdict is compared with."""
+        target, keyring = self.settings.archive_target, self.keyring
+        return VerificationJobs(
+            self.verification_table,
+            self.database.url,
+            lambda: keyring(True),
+            self.guard.faults_found,
+            self.forged_rows,
+            trust=lambda of: self.trust.of(of.org_id, of.org),
+            archive=None if target is None else ArchiveAt(target, target_settings(self.settings)),
+            limits=self.limits,
+            acknowledged=self.heads.get,
+            index_key=index_key(master_key),
+            rows=lambda: RowTrust(
+                self._row_key,
+                partial(closed_people, master_key),
+                self.trust.statements() or None,
+                check_values(master_key, keyring(True)),
+                self.register,
+            ),
+        )
 
     @classmethod
     async def open(

@@ -9,7 +9,7 @@ import structlog
 
 from ledger.core.lasting import GRACE_S, Lasting
 from ledger.core.sequencer import HeadMemoryUnavailable
-from ledger.errors import ClockUnsteady, DatabaseUnavailable
+from ledger.errors import AppendRefused, ClockUnsteady, DatabaseUnavailable, StorageError
 from ledger.storage import listen, partitions
 from server.trails.services import Services
 
@@ -81,12 +81,16 @@ async def end_revoked(services: Services) -> None:
 
 
 async def follow_register(services: Services) -> None:
-    """Follow the trail `system`, so that a freeze by another process is known here soon."""
+    """Follow the trail `system`, so that a freeze by another process is known here soon.
+
+    Freezes by the signer are recorded in it.
+    """
     trouble = Lasting("the register waits", "the register is followed again", grace_s=GRACE_S)
     while True:
         try:
             await services.register.catch_up()
-        except DatabaseUnavailable as error:
+            await services.signer_freezes.record()
+        except (StorageError, AppendRefused) as error:
             trouble.failed(log.warning, str(error), early=log.info)
         else:
             trouble.fine()

@@ -25,6 +25,7 @@ from ledger.core.sequencer.request import (
     EntryPlace,
     KeyDigest,
     Permit,
+    RowEffect,
     StaleKey,
     StaleSeal,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "HeadMemoryUnavailable",
     "KeyDigest",
     "Permit",
+    "RowEffect",
     "SeenHead",
     "Sequencer",
     "SequencerHooks",

@@ -23,7 +23,27 @@ async def placeable(
         if not _refuse_stale(request, erasures, outcome)
         and not _refuse_unpermitted(request, revocations, outcome)
     ]
+    fresh = await _change_rows(fresh, transaction, outcome)
     return [request for request in fresh if await _run_effect(request, transaction, outcome, undo)]
+
+
+async def _change_rows(
+    requests: list[AppendRequest], transaction: AppendTransaction, outcome: BatchOutcome
+) -> list[AppendRequest]:
+    """Make the changes of rows; a refused change changed nothing, and its request is refused."""
+    effects = [request.row for request in requests if request.row is not None]
+    if not effects:
+        return requests
+    made = await transaction.change_rows([effect.change for effect in effects])
+    for effect, created_at in zip(effects, made, strict=True):
+        effect.created_at = created_at
+    placed = []
+    for request in requests:
+        if request.row is None or request.row.created_at is not None:
+            placed.append(request)
+        else:
+            outcome.refusals.append((request, await request.row.refusal(transaction)))
+    return placed
 
 
 def _refuse_stale(request: AppendRequest, erasures: int, outcome: BatchOutcome) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from ledger.chain import ChainHead, Draft, StoredEntry
 from ledger.entry import decode_leaf, from_datetime
 from ledger.errors import AppendRefused
 from ledger.storage.entries.picked.receipts import WrittenEntry
+from ledger.storage.row_changes import RowChange
 from ledger.storage.trail import AppendTransaction
 
 ROW_OVERHEAD_BYTES: Final = 700
@@ -115,14 +117,32 @@ Permit = Callable[[int], bool]
 """Returns whether a key is valid while its org has had this many revocations."""
 
 
+class RowEffect:
+    """The change of one row, in the transaction of its entry.
+
+    ``refusal`` returns why the change is refused, in the transaction that refused it.
+    ``created_at`` is when the row was created; None until the change is made.
+    """
+
+    __slots__ = ("change", "created_at", "refusal")
+
+    def __init__(
+        self, change: RowChange, refusal: Callable[[AppendTransaction], Awaitable[AppendRefused]]
+    ) -> None:
+        self.change = change
+        self.refusal = refusal
+        self.created_at: datetime | None = None
+
+
 class AppendRequest:
     """One caller's events, waiting for their seqs.
 
     ``erasures`` is the org's erasure count at which the drafts were sealed (None
     for plain orgs). ``permit``, where it is set, says by the org's count of revocations whether the
-    caller's key is still valid; it is asked under the lock of the head. ``idempotency`` applies to the request, ``unique`` to single events
-    by their index. A request with an ``effect`` or a ``thaw`` commits alone. A ``thaw`` by an
-    AcceptedLoss may go on before the newest acknowledged entry.
+    caller's key is still valid; it is asked under the lock of the head. ``idempotency`` applies to
+    the request, ``unique`` to single events by their index. A request with a ``thaw``, or with an
+    ``effect`` that is no RowEffect, commits alone. A ``thaw`` by an AcceptedLoss may go on before
+    the newest acknowledged entry.
     """
 
     __slots__ = (
@@ -135,6 +155,7 @@ class AppendRequest:
         "org",
         "org_id",
         "permit",
+        "row",
         "size_bytes",
         "thaw",
         "unique",
@@ -149,7 +170,7 @@ class AppendRequest:
         erasures: int | None = None,
         idempotency: KeyDigest | None = None,
         unique: dict[int, KeyDigest] | None = None,
-        effect: Effect | None = None,
+        effect: Effect | RowEffect | None = None,
         thaw: bool | AcceptedLoss = False,
     ) -> None:
         assert drafts, "a request holds at least one event"
@@ -160,7 +181,8 @@ class AppendRequest:
         self.permit: Permit | None = None
         self.idempotency = idempotency
         self.unique = unique or {}
-        self.effect = effect
+        self.row = effect if isinstance(effect, RowEffect) else None
+        self.effect = None if isinstance(effect, RowEffect) else effect
         self.thaw = thaw is not False
         self.loss = thaw if isinstance(thaw, AcceptedLoss) else None
         self.size_bytes = sum(len(draft.payload) for draft in drafts) + (

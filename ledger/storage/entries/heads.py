@@ -19,7 +19,7 @@ from ledger.storage.database import Connection, Database
 from ledger.storage.entries.blocks import entries_of, key_columns, pages
 from ledger.storage.entries.picked import parts
 from ledger.storage.entries.picked.parts import NOTHING
-from ledger.storage.entries.writing.marks import BlockTail
+from ledger.storage.entries.writing.marks import BlockTail, tail
 
 # A time that Python's datetime can't hold was not written by Quire.
 HEAD: Final = """
@@ -28,16 +28,11 @@ SELECT seq, entry_hash,
 FROM heads WHERE org_id = $1"""
 
 
-def _tail(column: str, size: int) -> str:
-    """Return the SQL of the last bytes of a column, and of where they start in it."""
-    start = f"greatest(octet_length({column}) - {size}, 0)"
-    return f"{start}, coalesce(substring({column} FROM {start} + 1), '')"
-
-
 # The last frame of a block's leaves is not longer. That of the payloads is longer if it holds one
 # large payload.
 _LAST: Final = (
-    f"{key_columns('e')}, {_tail('e.leaves', RECORD_BYTES)}, {_tail('e.payloads', FRAME_BYTES)}"
+    f"{key_columns('e')}, {', '.join(tail('e.leaves', RECORD_BYTES))}, "
+    f"{', '.join(tail('e.payloads', FRAME_BYTES))}"
 )
 # Every process locks heads in the order of org_id, so that no two deadlock. A time
 # that Python can't hold is read as NULL: one edited row must not fail the whole batch.
@@ -88,6 +83,28 @@ class LockedHead(NamedTuple):
     unread: tuple[Picked, Part] | None = None
     mark: bytes | None = None
     is_known: bool = False
+
+    @property
+    def counts(self) -> HeadCounts:
+        """The counts of the head row."""
+        return HeadCounts(self.erasures, self.revocations)
+
+
+class HeadCounts(NamedTuple):
+    """How often persons of an org were erased, and its keys revoked, by its head row."""
+
+    erasures: int
+    revocations: int
+
+
+class KnownEnd(NamedTuple):
+    """The end of a trail that a process wrote or checked: its head row and the mark of its block."""
+
+    org_id: int
+    head: ChainHead
+    thawed_us: int
+    counts: HeadCounts
+    mark: bytes
 
 
 def unknown(_org_id: int, _locked: LockedHead) -> bool:

@@ -6,6 +6,7 @@ from litestar import Router, delete, get, patch, post
 
 from ledger.blocks.block import SYSTEM_ORG
 from ledger.entry import has_control, rfc3339
+from ledger.rows import RowNotAuthentic
 from ledger.storage import accepted_doubts, orgs
 from ledger.storage.api_keys import ApiKeyRow
 from server.access.administration import Conflict
@@ -97,7 +98,7 @@ async def create_org(request: HttpRequest) -> OrgBody:
             data.slug, name, data.privacy, actor_of(request), by=by
         ),
     )
-    return await _show(request, org.id, org.slug)
+    return org_body(org)
 
 
 @get("/v1/orgs", operation_id="listOrgs", opt=asks(May.PLATFORM, problems=(400,)))
@@ -135,15 +136,17 @@ async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
         raise BadRequest("give name, log_public or both: nothing else of an org can be changed")
     services = services_of(request)
     name = None if data.name is None else _clean("name", data.name)
-    await permitted(
+    record = await permitted(
         request,
         principal,
         lambda by: services.administration.change_org(
             tenant.id, name=name, log_public=data.log_public, actor=actor_of(request), by=by
         ),
     )
+    if record is None:
+        raise no_such_org(org)
     services.directory.forget_public(org)
-    shown = await _show(request, tenant.id, org)
+    shown = org_body(record)
     if data.log_public:
         shown.warnings = [PUBLIC_CACHED] if tenant.seals else [PUBLIC_PLAIN, PUBLIC_CACHED]
     return shown
@@ -198,14 +201,17 @@ async def create_key(request: HttpRequest, org: OrgSlug) -> NewKeyBody:
     services = services_of(request)
     new = services.authenticator.new_key()
     key = ApiKeyRow(new.key_id, tenant.id, _clean("name", data.name), data.role, new.secret_hash)
-    await permitted(
+    created_at = await permitted(
         request,
         principal,
         lambda by: services.administration.add_key(key, org, actor_of(request), by=by),
     )
-    record = await services.authenticator.keys.find(new.key_id)
-    assert record is not None
-    return new_key_body(record, new.token)
+    if created_at is None:
+        record = await services.authenticator.keys.find(new.key_id)
+        if record is None:
+            raise RowNotAuthentic(f"the row of API key {new.key_id} was removed")
+        created_at = record.created_at
+    return new_key_body(key, created_at, new.token)
 
 
 @get("/v1/orgs/{org:str}/keys", operation_id="listKeys", opt=asks(May.ADMINISTER))
