@@ -34,7 +34,9 @@ from ledger.storage.lock_waits import log_lock_waits
 from ledger.storage.orgs import any_org
 from server.access.beginnings import DEMO_KEY, PLATFORM_KEY, begin
 from server.access.platform_keys import KeyFile
+from server.http.protocol.limits import RESERVED_CONNECTIONS
 from server.http.protocol.listening import listen
+from server.http.protocol.open_files import raise_limit
 from server.keys.first_start import load_secrets
 from server.keys.head_memory import open_heads
 from server.keys.key_files import close_command, exposure
@@ -42,7 +44,7 @@ from server.keys.own_keys import claim, is_new
 from server.process.archiving import archiving
 from server.process.banner import banner
 from server.process.context import CONTEXT, ProcessContext
-from server.process.database.connections import warn_of_few_connections
+from server.process.database.connections import connections_needed, warn_of_few_connections
 from server.process.database.own_database import DatabaseUrls, own_database
 from server.process.database.required_logins import retention_login, signer_login
 from server.process.indexer import indexing
@@ -62,6 +64,10 @@ def serve(settings: Settings) -> int:
     configure(settings)
     settings = replace(settings, data_dir=make_data_dir(settings.data_dir))
     _report_concerns(settings)
+    raise_limit(
+        settings.max_connections + RESERVED_CONNECTIONS + connections_needed(settings),
+        "lower QUIRE_MAX_CONNECTIONS.",
+    )
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener), _ended_in_order(), _database(settings) as urls:
         signer, retention = signer_login(settings, urls), retention_login(settings, urls)

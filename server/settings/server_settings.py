@@ -15,6 +15,7 @@ from server.refusal import StartupRefused
 from server.settings import environment
 from server.settings.section import settings_of
 from server.settings.sections.archive import ArchiveSettings
+from server.settings.sections.connections import ConnectionSettings
 from server.settings.sections.database import DatabaseSettings
 from server.settings.sections.keys import KeySettings
 from server.settings.sections.serving import ListeningSettings, RunningSettings
@@ -42,6 +43,7 @@ class SettingDoc(NamedTuple):
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Settings(
     ListeningSettings,
+    ConnectionSettings,
     DatabaseSettings,
     KeySettings,
     SigningSettings,

@@ -12,6 +12,7 @@ import structlog
 
 from ledger.core.bundling import BundleBuilder
 from ledger.core.lasting import Lasting
+from ledger.core.parsing import IntakeLimits
 from ledger.core.proving import Prover
 from ledger.core.reading.index_reports import IndexReports
 from ledger.core.reading.past import ArchivePast
@@ -51,7 +52,7 @@ from server.keys.head_memory import open_heads
 from server.keys.log_trust import TrustSource
 from server.keys.own_keys import check_values, require_own_keys_in
 from server.settings import Settings
-from server.trails.appending import Appender, IntakeLimits
+from server.trails.appending import Appender
 from server.trails.archive_targets import target_settings
 from server.trails.clock import ServerClock
 from server.trails.entry_bundles import EntryBundles
@@ -231,6 +232,7 @@ class Services:
         """Drain the sequencer within the shutdown limit, then close everything."""
         await self.sequencer.close(self.settings.shutdown_seconds)
         await self.verifications.close()
+        await self.appender.parsers.close()
         for task in self._tasks:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

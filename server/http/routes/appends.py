@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import lru_cache
 from itertools import repeat
 from typing import Annotated, Final
@@ -24,7 +23,14 @@ from server.http.api.logs import SignedHeadBody
 from server.http.api.orgs import HeadBody
 from server.http.api.proofs import ProofBody
 from server.http.append_warnings import AppendWarnings, warnings_of
-from server.http.bodies import SMALL_BYTES, announced_bytes, body_of, body_reads
+from server.http.bodies import (
+    SMALL_BYTES,
+    announced_bytes,
+    body_of,
+    body_room,
+    parsed_body,
+    refused_bytes,
+)
 from server.http.caller import HttpRequest, headers_of, org_of, services_of
 from server.http.contract import ResponseHeader, asks
 from server.http.parameters import OrgSlug
@@ -33,7 +39,6 @@ from server.http.protocol.bytes_response import BytesResponse
 from server.http.routes.waiting import SignedInclusion, signed
 from server.trails.appending import JSON
 
-LARGE_BODY_BYTES: Final = 1 << 20
 REPLAYED: Final = ResponseHeader(
     "Idempotency-Replayed",
     "The request was written before, under the same idempotency key; this is that answer again",
@@ -140,17 +145,14 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     appender = services.appender
     limit = services.settings.max_body_bytes
     size = min(announced_bytes(request, limit), limit)
+    services.part(refused_bytes).admit(tenant.id)
     if size <= SMALL_BYTES:
         body = await body_of(request)
-        events, single = appender.parse(body, content_type)
+        events, single = await parsed_body(services, tenant, body, content_type)
     else:
-        with services.part(body_reads).room.holding(tenant.id, size):
+        with services.part(body_room).holding(tenant.id, size):
             body = await body_of(request)
-            if len(body) > LARGE_BODY_BYTES:
-                # Parsing megabytes of JSON must not delay other requests.
-                events, single = await asyncio.to_thread(appender.parse, body, content_type)
-            else:
-                events, single = appender.parse(body, content_type)
+            events, single = await parsed_body(services, tenant, body, content_type)
     appended = await appender.append(
         tenant, events, idempotency=appender.request_key(tenant, key, body, content_type)
     )
