@@ -37,8 +37,7 @@ def _fixed_sizes() -> list[int]:
     sizes = [0] * 256
     for first in (*range(0x80), 0xC0, 0xC2, 0xC3, *range(0xE0, 0x100)):
         sizes[first] = 1
-    for first, size in zip((0xCA, 0xCB, *range(0xCC, 0xD4)), (5, 9, 2, 3, 5, 9) * 2, strict=False):
-        sizes[first] = size
+    sizes[0xCA:0xD4] = [5, 9, 2, 3, 5, 9, 2, 3, 5, 9]  # floats, then whole numbers
     return sizes
 
 

@@ -45,8 +45,8 @@ add = Cosigner.add_checkpoint
 Cosigner.add_checkpoint = lambda self, body: (add(self, body).status == 200 and os._exit(9))
 """
 IMPATIENT = """
-import server.witness.app as app, server.witness.heads as heads
-app.BODY_TIMEOUT_S = 0.5
+import dataclasses, server.witness.heads as heads, server.witness.serve as serve
+serve.LIMITS = dataclasses.replace(serve.LIMITS, patience_s=0.5)
 heads.BUSY_TIMEOUT_S = 0.2
 """
 
