@@ -49,7 +49,8 @@ def checked_names(packed: bytes) -> set[str]:
 
     Raises InvalidEvent, UnicodeDecodeError, or msgspec's ValidationError for a name that is no text.
     """
-    at, left, names, closed = *_opened(packed, 0), []
+    at, left, names = _opened(packed, 0)
+    closed: list[tuple[int, set[str] | None]] = []
     top = names
     while left or closed:
         if not left:

@@ -1,7 +1,7 @@
 """A response that is made while it is sent: bytes of unknown length, complete or broken off.
 
 Litestar's stream would log an error in the middle by itself. A client that reads too slowly loses
-its connection (:mod:`server.http.protocol.watched`), which ends the response.
+its connection (:mod:`server.http.protocol.watching.watched`), which ends the response.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+
 import structlog
 from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, Receive, Scope, Send
 

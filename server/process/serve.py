@@ -34,9 +34,9 @@ from ledger.storage.lock_waits import log_lock_waits
 from ledger.storage.orgs import any_org
 from server.access.beginnings import DEMO_KEY, PLATFORM_KEY, begin
 from server.access.platform_keys import KeyFile
-from server.http.protocol.limits import RESERVED_CONNECTIONS
 from server.http.protocol.listening import listen
 from server.http.protocol.open_files import raise_limit
+from server.http.protocol.watching.limits import RESERVED_CONNECTIONS
 from server.keys.first_start import load_secrets
 from server.keys.head_memory import open_heads
 from server.keys.key_files import close_command, exposure

@@ -23,7 +23,7 @@ from server.app.application import create_app
 from server.app.features import FEATURES
 from server.feature import Feature
 from server.http.protocol.factory import ProtocolFactory
-from server.http.protocol.limits import ConnectionLimits
+from server.http.protocol.watching.limits import ConnectionLimits
 from server.http.short_routes import ShortRoutes
 from server.keys.first_start import load_secrets
 from server.keys.keyring import LiveKeyring

@@ -13,11 +13,11 @@ from blake3 import blake3
 
 from ledger import sealing
 from ledger.core.org import OrgFacts
-from ledger.core.parsing import BodyForm, IntakeLimits, ParserPool, parse_body
 from ledger.core.sealing.sealer import Drafted, Sealer
 from ledger.core.sequencer import Appended, AppendRequest, KeyDigest, Sequencer, StaleSeal
 from ledger.errors import DatabaseUnavailable, InvalidEvent, PayloadTooLarge, ProblemType
 from ledger.event import Event, EventFields, in_haste
+from ledger.intake import BodyForm, IntakeLimits, ParserPool, parse_body
 from server.trails.entry_kinds import ADDED
 
 MAX_SEALINGS: Final = 5

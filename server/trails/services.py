@@ -12,7 +12,6 @@ import structlog
 
 from ledger.core.bundling import BundleBuilder
 from ledger.core.lasting import Lasting
-from ledger.core.parsing import IntakeLimits
 from ledger.core.proving import Prover
 from ledger.core.reading.index_reports import IndexReports
 from ledger.core.reading.past import ArchivePast
@@ -34,6 +33,7 @@ from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.extent import SigningLimits
 from ledger.core.verification.work.row_check import RowTrust
 from ledger.errors import ClockUnsteady
+from ledger.intake import IntakeLimits
 from ledger.keys import SigningKeyring
 from ledger.sealing import index_key, row_key
 from ledger.storage import migrate, partitions

@@ -15,7 +15,12 @@ import structlog
 from ledger.core.lasting import SILENT_S, Lasting, LastingByKey, end_silent
 from ledger.errors import ClockUnsteady
 from ledger.submission import SUBMISSION_BYTES_MAX
-from server.http.protocol.receiving import BodyLate, BodyTooLarge, ClientGone, body_of_request
+from server.http.protocol.watching.receiving import (
+    BodyLate,
+    BodyTooLarge,
+    ClientGone,
+    body_of_request,
+)
 from server.witness.cosigner import Cosigner, CosignerAnswer
 
 Message = MutableMapping[str, Any]

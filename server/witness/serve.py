@@ -16,9 +16,9 @@ import uvicorn
 
 from ledger.core.clock import SECOND_US, WallClock
 from server.http.protocol.factory import ProtocolFactory
-from server.http.protocol.limits import ConnectionLimits
 from server.http.protocol.listening import address, listen
 from server.http.protocol.open_files import raise_limit
+from server.http.protocol.watching.limits import ConnectionLimits
 from server.refusal import StartupRefused
 from server.settings.data_dir import concerns
 from server.witness.app import WitnessApp

@@ -19,8 +19,8 @@ import uvicorn
 
 from server.app.features import FEATURES
 from server.feature import Feature, added_settings
-from server.http.protocol.connections import Connections
 from server.http.protocol.factory import ProtocolFactory
+from server.http.protocol.watching.connections import Connections
 from server.process.serve import prepare
 from server.process.worker import application, uvicorn_config
 from server.settings import Settings

@@ -11,7 +11,12 @@ from ledger.core.shares import OrgShares
 from ledger.errors import QueueFull
 from server.http.caller import HttpRequest, headers_of, services_of
 from server.http.problems import BadRequest, RequestTimeout
-from server.http.protocol.receiving import BodyLate, BodyTooLarge, ClientGone, body_of_request
+from server.http.protocol.watching.receiving import (
+    BodyLate,
+    BodyTooLarge,
+    ClientGone,
+    body_of_request,
+)
 from server.trails.services import Services
 
 SMALL_BYTES: Final = 65_536

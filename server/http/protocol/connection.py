@@ -15,11 +15,11 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from ledger.errors import INVALID_REQUEST, ProblemType
 from server.http.problems import HEADERS_TOO_LARGE, MEDIA_TYPE, document
-from server.http.protocol.connections import Place
 from server.http.protocol.http10 import Http10Response
 from server.http.protocol.refusals import NO_PLACE, refusal
 from server.http.protocol.upgrade import framing_of, parser_behind
-from server.http.protocol.watched import WatchedProtocol
+from server.http.protocol.watching.connections import ConnectionPlace
+from server.http.protocol.watching.watched import WatchedProtocol
 from server.http.protocol.wellformed import HEADERS, RequestFlaw, flaw_of, target_of
 
 MAX_HEAD_BYTES: Final = 65_536
@@ -120,7 +120,7 @@ class BoundedProtocol(WatchedProtocol):
         if b"upgrade" in by_name and self.parser.should_upgrade():
             self._body_head = framing_of(by_name)
         flaw = flaw_of(method.decode("ascii"), version, self.url, self.headers, by_name)
-        if self._place is Place.RESERVED:
+        if self._place is ConnectionPlace.RESERVED:
             flaw = flaw or self._not_reserved()
         if flaw is None and version == "1.1":
             super().on_headers_complete()
@@ -145,7 +145,7 @@ class BoundedProtocol(WatchedProtocol):
             self.app = refusal(flaw)
             self.url = b"/"  # an invalid target can't be parsed
         if version != "1.1":
-            keep_alive = flaw is None and self._place is Place.OPEN
+            keep_alive = flaw is None and self._place is ConnectionPlace.OPEN
             keep_alive = keep_alive and self.parser.should_keep_alive()
             self.app = until_closed = Http10Response(self.app, keep_alive=keep_alive)
         super().on_headers_complete()
@@ -166,7 +166,7 @@ class BoundedProtocol(WatchedProtocol):
         self._pending_bytes = 0
         if self._body_head is None:  # else its body follows, which the parser does not expect
             if not self.cycle.response_started:
-                self.cycle.keep_alive = self._keep_alive and self._place is Place.OPEN
+                self.cycle.keep_alive = self._keep_alive and self._place is ConnectionPlace.OPEN
             super().on_message_complete()
 
     def on_response_complete(self) -> None:

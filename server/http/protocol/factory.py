@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 from server.http.protocol.connection import BoundedProtocol
-from server.http.protocol.connections import Connections
-from server.http.protocol.limits import ConnectionLimits
+from server.http.protocol.watching.connections import Connections
+from server.http.protocol.watching.limits import ConnectionLimits
 
 
 class ProtocolFactory:

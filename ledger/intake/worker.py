@@ -1,6 +1,6 @@
 """A parser: a process that parses one body after the other until its stdin ends.
 
-It is started as ``python -m ledger.core.parsing.worker``.
+It is started as ``python -m ledger.intake.worker``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import IO
 
 import msgspec
 
-from ledger.core.parsing.bodies import (
+from ledger.errors import InvalidEvent
+from ledger.intake.bodies import (
     ANSWER_EVENTS,
     ORDER,
     BodyForm,
@@ -22,7 +23,6 @@ from ledger.core.parsing.bodies import (
     placed,
     refusal_of,
 )
-from ledger.errors import InvalidEvent
 from ledger.workers import answers_of_worker, frame, read_message
 
 _encode = msgspec.msgpack.Encoder().encode

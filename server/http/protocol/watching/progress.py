@@ -54,7 +54,9 @@ class Credit:
         self._left_s = 0.0
         self._seen = 0
 
-    def spent(self, occasion: object, moved: int, most_s: float, rate: int, passed_s: float) -> bool:
+    def spent(
+        self, occasion: object, moved: int, most_s: float, rate: int, passed_s: float
+    ) -> bool:
         """Return whether the credit is used up; call it once a sweep.
 
         ``moved`` counts the bytes that were ever transferred. ``passed_s`` is negative for a time

@@ -8,10 +8,10 @@ from typing import Any, cast
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from server.http.protocol.connections import Connections, Place
-from server.http.protocol.progress import Countdown, Credit, Phase
-from server.http.protocol.receiving import LATE, READER
-from server.http.protocol.transport import MeteredTransport
+from server.http.protocol.watching.connections import ConnectionPlace, Connections
+from server.http.protocol.watching.progress import Countdown, Credit, Phase
+from server.http.protocol.watching.receiving import LATE, READER
+from server.http.protocol.watching.transport import MeteredTransport
 
 
 class HeldFlow(FlowControl):
@@ -30,7 +30,7 @@ class WatchedProtocol(HttpToolsProtocol):
 
     flow: HeldFlow
     metered: MeteredTransport
-    _place = Place.OPEN
+    _place = ConnectionPlace.OPEN
     _pending_bytes = 0
     """Bytes received since the last progress in a head or body."""
     _received = 0
@@ -52,7 +52,7 @@ class WatchedProtocol(HttpToolsProtocol):
         self.flow = HeldFlow(self.transport)
         metered.closes_late = self._body_is_unread
         self._place = self._watched_by.admit(self, self.client and self.client[0])
-        if self._place is Place.REFUSED:
+        if self._place is ConnectionPlace.REFUSED:
             metered.reset()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -122,7 +122,7 @@ class WatchedProtocol(HttpToolsProtocol):
 
     def _end_body(self) -> None:
         """Let the application answer 408; the connection ends after the answer."""
-        state: dict[str, Any] = self.cycle.scope["state"]  # type: ignore[assignment]
+        state: dict[str, Any] = self.cycle.scope["state"]
         state[LATE] = True
         reader = state.get(READER)
         if reader is not None:

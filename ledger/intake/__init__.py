@@ -4,7 +4,7 @@ A thread would not do: a decoder written in C keeps the interpreter's lock, and 
 for as long as it runs.
 """
 
-from ledger.core.parsing.bodies import BodyForm, IntakeLimits, parse_body
-from ledger.core.parsing.pool import ParserLost, ParserPool
+from ledger.intake.bodies import BodyForm, IntakeLimits, parse_body
+from ledger.intake.pool import ParserLost, ParserPool
 
 __all__ = ["BodyForm", "IntakeLimits", "ParserLost", "ParserPool", "parse_body"]

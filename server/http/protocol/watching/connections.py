@@ -15,8 +15,8 @@ import structlog
 
 from ledger.core.lasting import SILENT_S, Lasting, LastingByKey
 from server import metrics
-from server.http.protocol.limits import ConnectionLimits
-from server.http.protocol.progress import Phase
+from server.http.protocol.watching.limits import ConnectionLimits
+from server.http.protocol.watching.progress import Phase
 
 log = structlog.get_logger("quire")
 
@@ -24,7 +24,7 @@ _PICK_S: Final = 0.05
 """The least time between two searches for idle connections."""
 
 
-class Place(Enum):
+class ConnectionPlace(Enum):
     """How a new connection is treated."""
 
     OPEN = "open"
@@ -74,19 +74,19 @@ class Connections:
         """Return how many connections there are, those of the reserve included."""
         return len(self._open) + len(self._reserved)
 
-    def admit(self, connection: Watched, host: str | None) -> Place:
+    def admit(self, connection: Watched, host: str | None) -> ConnectionPlace:
         """Find a place for a new connection. At the limit the oldest that is idle gives way."""
         group = self.limits.group_of(host)
         if group is not None and self._by_group[group] >= self.limits.per_address:
             self._refused("address", "one address has as many connections as it may")
-            return Place.REFUSED
+            return ConnectionPlace.REFUSED
         if len(self._open) >= self.limits.connections and not self._make_room():
             return self._to_reserve(connection)
         self._open[connection] = group
         if group is not None:
             self._by_group[group] += 1
         self._watch()
-        return Place.OPEN
+        return ConnectionPlace.OPEN
 
     def release(self, connection: Watched) -> None:
         """Drop a connection that ended, or that ends."""
@@ -106,18 +106,18 @@ class Connections:
         metrics.CONNECTIONS_ENDED.labels(cause).inc()
         self._full.failed(log.warning, reason)
 
-    def _to_reserve(self, connection: Watched) -> Place:
+    def _to_reserve(self, connection: Watched) -> ConnectionPlace:
         """Give a connection beyond the limit a place where it may ask for the server's health."""
         self._refused("full", "this process has as many connections as it may")
         if len(self._reserved) >= self.limits.reserve:
             # So a health check, which sends its request at once, is not kept out by silent ones.
             silent = next((one for one in self._reserved if one.waits_for_head), None)
             if silent is None:
-                return Place.REFUSED
+                return ConnectionPlace.REFUSED
             self._end(silent)
         self._reserved[connection] = None
         self._watch()
-        return Place.RESERVED
+        return ConnectionPlace.RESERVED
 
     def _make_room(self) -> bool:
         """End the oldest connection that waits for a request; return whether there was one."""

@@ -14,7 +14,9 @@ from typing import Final
 
 import msgspec
 
-from ledger.core.parsing.bodies import (
+from ledger.errors import UNAVAILABLE, QueueFull, QuireError
+from ledger.event import Event
+from ledger.intake.bodies import (
     MAX_ANSWER_BYTES,
     ORDER,
     BodyForm,
@@ -23,8 +25,6 @@ from ledger.core.parsing.bodies import (
     error_of,
     events_of,
 )
-from ledger.errors import UNAVAILABLE, QueueFull, QuireError
-from ledger.event import Event
 from ledger.workers import WorkerKind, WorkerProcess
 
 PARSERS: Final = 2
@@ -39,7 +39,7 @@ class ParserLost(QuireError):
     problem_type = UNAVAILABLE
 
 
-KIND: Final = WorkerKind("ledger.core.parsing.worker", "a parser", ParserLost, MAX_ANSWER_BYTES)
+KIND: Final = WorkerKind("ledger.intake.worker", "a parser", ParserLost, MAX_ANSWER_BYTES)
 _answer_of = msgspec.msgpack.Decoder(ParserAnswer).decode
 
 _Parsed = tuple[list[Event], bool]
@@ -56,7 +56,9 @@ class ParserPool:
         self._waiting: OrderedDict[int, deque[asyncio.Future[None]]] = OrderedDict()
         self._closed = False
 
-    async def parse(self, org_id: int, form: BodyForm, body: bytes, limits: IntakeLimits) -> _Parsed:
+    async def parse(
+        self, org_id: int, form: BodyForm, body: bytes, limits: IntakeLimits
+    ) -> _Parsed:
         """Return the events of a body, and whether it was a single object.
 
         Raises InvalidEvent, QueueFull, or ParserLost if the parser ends twice.
@@ -112,7 +114,9 @@ class ParserPool:
         queue = self._waiting.setdefault(org_id, deque())
         everyone = sum(map(len, self._waiting.values())) >= WAITING_MAX
         if everyone or len(queue) >= ORG_WAITING_MAX:
-            raise QueueFull("too many large requests wait to be read; retry shortly", everyone=everyone)
+            raise QueueFull(
+                "too many large requests wait to be read; retry shortly", everyone=everyone
+            )
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(turn)
         try:
