@@ -41,6 +41,8 @@ _ABSOLUTE: Final = re.compile(rb"https?://[^/?#@]+(?=[/?]|\Z)", re.IGNORECASE)
 _MALFORMED_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _UTF_8: Final = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii"})
 _SHOWN_CHARS: Final = 64
+PARAMETERS_MAX: Final = 256
+"""Parameters of a query; no route has more than a few."""
 
 
 class RequestFlaw(NamedTuple):
@@ -170,6 +172,8 @@ def _of_target(target: bytes) -> RequestFlaw | None:
         return _invalid("the request target is a path and a query, without host or fragment")
     if _MALFORMED_PERCENT.search(path):
         return _invalid("the path has a % that is not followed by two hex digits")
+    if query.count(b"&") >= PARAMETERS_MAX:
+        return _invalid(f"the query has more than {PARAMETERS_MAX} parameters")
     seen: set[str] = set()
     for part in query.split(b"&"):
         name, _, value = (_text(piece) for piece in part.replace(b"+", b" ").partition(b"="))

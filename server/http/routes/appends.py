@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import lru_cache
 from itertools import repeat
 from typing import Annotated, Final
@@ -13,7 +14,7 @@ from litestar.types import ASGIApp
 from msgspec import UNSET, Meta, UnsetType
 
 from ledger.core.org import OrgFacts
-from ledger.core.sequencer import Appended
+from ledger.core.sequencer import Appended, EntryPlace
 from ledger.entry import format_time, record_id_prefix, rfc3339
 from ledger.event import misspelt_fields
 from ledger.shapes import HashHex, RecordIdText, Seq, TimeText
@@ -45,6 +46,8 @@ REPLAYED: Final = ResponseHeader(
     "true",
     always=False,
 )
+SLICE_RECEIPTS: Final = 2_000
+"""Receipts that are written in one turn of the event loop: some milliseconds."""
 _REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
 
 
@@ -161,22 +164,22 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     misspelt = misspelt_fields(events)
     warned = warnings_of(misspelt, single=single) if misspelt else None
     if single:
-        content = _with(_receipts(tenant, appended)[0], "proof", found and found.proofs[0])
+        (receipt,) = await _receipts(tenant, appended)
+        content = _with(receipt, "proof", found and found.proofs[0])
     elif minimal:
         content = _with(_summary(appended), "checkpoint", found and found.checkpoint)
     else:
-        content = _batch(tenant, appended, found, warned)
+        content = _batch(await _receipts(tenant, appended), appended, found, warned)
     content = _with(content, "warnings", warned and warned.of_request)
     return BytesResponse(201, content.encode(), headers)
 
 
 def _batch(
-    tenant: OrgFacts,
+    receipts: list[str],
     appended: Appended,
     found: SignedInclusion | None,
     warned: AppendWarnings | None,
 ) -> str:
-    receipts = _receipts(tenant, appended)
     if found is not None and found.proofs:
         receipts = list(map(_with, receipts, repeat("proof"), found.proofs))
     if warned is not None:
@@ -223,10 +226,21 @@ def _media_type(content_type: bytes) -> str:
 # formatted directly: a batch of 10,000 is answered in milliseconds.
 
 
-def _receipts(org: OrgFacts, appended: Appended) -> list[str]:
+async def _receipts(org: OrgFacts, appended: Appended) -> list[str]:
+    """Return a receipt for each event; other requests go on after each SLICE_RECEIPTS of them."""
+    places = appended.receipts()
+    receipts: list[str] = []
+    for first in range(0, len(places), SLICE_RECEIPTS):
+        if first:
+            await asyncio.sleep(0)
+        receipts += _written(org, places[first : first + SLICE_RECEIPTS])
+    return receipts
+
+
+def _written(org: OrgFacts, places: list[EntryPlace]) -> list[str]:
     receipts: list[str] = []
     last_us, prefix, anchored = -1, "", ""
-    for seq, entry_hash, previous_hash, anchored_us in appended.receipts():
+    for seq, entry_hash, previous_hash, anchored_us in places:
         if anchored_us != last_us:
             last_us, anchored = anchored_us, format_time(anchored_us)
             prefix = record_id_prefix(org.id, anchored_us)

@@ -21,7 +21,7 @@ from server.http.protocol.watching.progress import Phase
 log = structlog.get_logger("quire")
 
 _PICK_S: Final = 0.05
-"""The least time between two searches for idle connections."""
+"""The least time after a search for idle connections that found few."""
 
 
 class ConnectionPlace(Enum):
@@ -60,7 +60,7 @@ class Connections:
         self._reserved: dict[Watched, None] = {}
         self._by_group: Counter[str] = Counter()
         self._idle: deque[Watched] = deque()
-        self._picked_at = float("-inf")
+        self._pick_at = 0.0
         self._swept_at = loop.time()
         self._sweeping: asyncio.TimerHandle | None = None
         self._full = Lasting(
@@ -122,10 +122,11 @@ class Connections:
     def _make_room(self) -> bool:
         """End the oldest connection that waits for a request; return whether there was one."""
         now = self._loop.time()
-        if not self._idle and now - self._picked_at >= _PICK_S:
-            self._picked_at = now
+        if not self._idle and now >= self._pick_at:
             idle = [one for one in self._open if one.waits_for_head]
             self._idle.extend(sorted(idle, key=lambda one: not one.silent))
+            # A search that finds many is worth its time.
+            self._pick_at = now if len(idle) > len(self._open) // 8 else now + _PICK_S
         while self._idle:
             one = self._idle.popleft()
             if one in self._open and one.waits_for_head:
