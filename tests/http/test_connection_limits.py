@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -13,8 +12,6 @@ from tests.support.raw_http import Line, head
 from tests.support.serving import Server
 from tests.support.waiting import until
 
-BUSY = head("POST", "/v1/orgs", content_length="10") + b"{"
-
 
 class OneAddress(ConnectionLimits):
     """Limits that make no exception for loopback, as this machine has no other clients."""
@@ -24,12 +21,12 @@ class OneAddress(ConnectionLimits):
 
 
 @pytest.fixture
-def limited(shared_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def limited(shared_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """A server for 20 connections, and 3 more for health checks."""
     until(lambda: len(shared_server.connections) == 0, "an earlier connection is left")
     limits = replace(shared_server.connections.limits, connections=20, reserve=3)
     monkeypatch.setattr(shared_server.connections, "limits", limits)
-    yield shared_server
+    return shared_server
 
 
 def occupied(server: Server, stack: ExitStack, count: int = 20) -> list[Line]:

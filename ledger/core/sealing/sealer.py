@@ -302,9 +302,7 @@ def _plain(event: Event) -> Draft:
     )
 
 
-def _sealed(
-    keys: OrgKeys, people: dict[str, Subject], event: Event, salted: tuple[bytes]
-) -> Draft:
+def _sealed(keys: OrgKeys, people: dict[str, Subject], event: Event, salted: tuple[bytes]) -> Draft:
     (salt,) = salted
     fields = event.fields
     actor = None if fields.actor is None else people[fields.actor]

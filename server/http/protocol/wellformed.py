@@ -172,6 +172,10 @@ def _of_target(target: bytes) -> RequestFlaw | None:
         return _invalid("the request target is a path and a query, without host or fragment")
     if _MALFORMED_PERCENT.search(path):
         return _invalid("the path has a % that is not followed by two hex digits")
+    return _of_query(query) if query else None
+
+
+def _of_query(query: bytes) -> RequestFlaw | None:
     if query.count(b"&") >= PARAMETERS_MAX:
         return _invalid(f"the query has more than {PARAMETERS_MAX} parameters")
     seen: set[str] = set()

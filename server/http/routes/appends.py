@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import post
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.types import ASGIApp
 from msgspec import UNSET, Meta, UnsetType
 
@@ -29,13 +30,14 @@ from server.http.bodies import (
     announced_bytes,
     body_of,
     body_room,
+    charge,
     parsed_body,
     refused_bytes,
 )
 from server.http.caller import HttpRequest, headers_of, org_of, services_of
 from server.http.contract import ResponseHeader, asks
 from server.http.parameters import OrgSlug
-from server.http.problems import BadRequest
+from server.http.problems import BadRequest, RequestTimeout
 from server.http.protocol.bytes_response import BytesResponse
 from server.http.routes.waiting import SignedInclusion, signed
 from server.trails.appending import JSON
@@ -150,11 +152,11 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     size = min(announced_bytes(request, limit), limit)
     services.part(refused_bytes).admit(tenant.id)
     if size <= SMALL_BYTES:
-        body = await body_of(request)
+        body = await _body(request, tenant, size)
         events, single = await parsed_body(services, tenant, body, content_type)
     else:
         with services.part(body_room).holding(tenant.id, size):
-            body = await body_of(request)
+            body = await _body(request, tenant, size)
             events, single = await parsed_body(services, tenant, body, content_type)
     appended = await appender.append(
         tenant, events, idempotency=appender.request_key(tenant, key, body, content_type)
@@ -172,6 +174,15 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         content = _batch(await _receipts(tenant, appended), appended, found, warned)
     content = _with(content, "warnings", warned and warned.of_request)
     return BytesResponse(201, content.encode(), headers)
+
+
+async def _body(request: HttpRequest, tenant: OrgFacts, size: int) -> bytes:
+    """Return the body; one that is too large or too slow counts against the org."""
+    try:
+        return await body_of(request)
+    except (RequestEntityTooLarge, RequestTimeout):
+        charge(services_of(request), tenant.id, size)
+        raise
 
 
 def _batch(
