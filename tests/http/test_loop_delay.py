@@ -57,7 +57,7 @@ def check(server: Server, sent: Callable[[], object], what: str) -> None:
 CASES: Final = [(kind, name) for kind, cases in KINDS.items() for name in cases]
 
 
-@pytest.mark.parametrize(("kind", "name"), CASES, ids=lambda part: str(part))
+@pytest.mark.parametrize(("kind", "name"), CASES, ids=str)
 def test_a_hostile_body(plain: Server, kind: str, name: str) -> None:
     for size in SIZES:
         body = KINDS[kind][name](size)
