@@ -64,7 +64,7 @@ class RequestTimeout(QuireError):
         "request-timeout",
         408,
         "The request took too long to arrive",
-        "the body did not arrive within 30 s; nothing was written",
+        "the body arrives too slowly: send at least 65536 bytes a second; nothing was written",
     )
 
 

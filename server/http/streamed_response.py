@@ -1,7 +1,7 @@
 """A response that is made while it is sent: bytes of unknown length, complete or broken off.
 
-Litestar's stream would log an error in the middle by itself, and would continue for a client that
-reads nothing.
+Litestar's stream would log an error in the middle by itself. A client that reads too slowly loses
+its connection (:mod:`server.http.protocol.watching.watched`), which ends the response.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Final
 
 import structlog
 from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, Receive, Scope, Send
@@ -23,9 +22,6 @@ log = structlog.get_logger("quire")
 _broken_off = LastingByKey(
     "a response was broken off", "responses are no longer broken off", silent_s=SILENT_S
 )
-
-STALL_S: Final = 60.0
-"""How long one piece may wait for a client that reads nothing."""
 
 
 class StreamedResponse:
@@ -58,9 +54,8 @@ class StreamedResponse:
         try:
             async with self._resources:
                 await self._send(send, disconnected)
-        except (QuireError, TimeoutError) as error:
-            reason = str(error) or f"the client read nothing for {STALL_S:.0f} s"
-            _broken_off.failed(type(error), log.warning, reason, what=self._name)
+        except QuireError as error:
+            _broken_off.failed(type(error), log.warning, str(error), what=self._name)
         finally:
             disconnected.cancel()
 
@@ -81,8 +76,7 @@ class StreamedResponse:
 
 async def _piece(send: Send, body: bytes, *, more: bool) -> None:
     event: HTTPResponseBodyEvent = {"type": "http.response.body", "body": body, "more_body": more}
-    async with asyncio.timeout(STALL_S):
-        await send(event)
+    await send(event)
 
 
 async def _disconnected(receive: Receive) -> None:

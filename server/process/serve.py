@@ -36,6 +36,8 @@ from ledger.storage.orgs import any_org
 from server.access.beginnings import DEMO_KEY, PLATFORM_KEY, begin
 from server.access.platform_keys import KeyFile
 from server.http.protocol.listening import listen
+from server.http.protocol.open_files import raise_limit
+from server.http.protocol.watching.limits import RESERVED_CONNECTIONS
 from server.keys.first_start import load_secrets
 from server.keys.head_memory import open_heads
 from server.keys.key_files import close_command, exposure
@@ -44,7 +46,7 @@ from server.process.archiving import archiving
 from server.process.banner import banner
 from server.process.children.context import CONTEXT, ProcessContext
 from server.process.children.forking import set_environment
-from server.process.database.connections import warn_of_few_connections
+from server.process.database.connections import connections_needed, warn_of_few_connections
 from server.process.database.own_database import DatabaseUrls, own_database
 from server.process.database.required_logins import retention_login, signer_login
 from server.process.indexer import indexing
@@ -69,6 +71,10 @@ def serve(settings: Settings) -> int:
     settings = replace(settings, data_dir=make_data_dir(settings.data_dir))
     _report_concerns(settings)
     set_environment(settings.data_dir)
+    raise_limit(
+        settings.max_connections + RESERVED_CONNECTIONS + connections_needed(settings),
+        "lower QUIRE_MAX_CONNECTIONS.",
+    )
     with _listening(settings) as listeners, _ended_in_order(), _database(settings) as urls:
         signer, retention = signer_login(settings, urls), retention_login(settings, urls)
         url = urls.server

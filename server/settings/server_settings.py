@@ -16,6 +16,7 @@ from server.refusal import StartupRefused
 from server.settings import environment
 from server.settings.section import settings_of
 from server.settings.sections.archive import ArchiveSettings
+from server.settings.sections.connections import ConnectionSettings
 from server.settings.sections.database import DatabaseSettings
 from server.settings.sections.keys import KeySettings
 from server.settings.sections.serving import (
@@ -48,6 +49,7 @@ class SettingDoc(NamedTuple):
 class Settings(
     ListeningSettings,
     EdgeSettings,
+    ConnectionSettings,
     DatabaseSettings,
     KeySettings,
     SigningSettings,

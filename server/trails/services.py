@@ -33,6 +33,7 @@ from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.extent import SigningLimits
 from ledger.core.verification.work.row_check import RowTrust
 from ledger.errors import ClockUnsteady
+from ledger.intake import IntakeLimits
 from ledger.keys import SigningKeyring
 from ledger.sealing import index_key, row_key
 from ledger.storage import migrate, partitions
@@ -52,7 +53,7 @@ from server.keys.head_memory import open_heads
 from server.keys.log_trust import TrustSource
 from server.keys.own_keys import check_values, require_own_keys_in
 from server.settings import Settings
-from server.trails.appending import Appender, IntakeLimits
+from server.trails.appending import Appender
 from server.trails.archive_targets import target_settings
 from server.trails.clock import ServerClock
 from server.trails.entry_bundles import EntryBundles
@@ -238,6 +239,7 @@ class Services:
         """Drain the sequencer within the shutdown limit, then close everything."""
         await self.sequencer.close(self.settings.shutdown_seconds)
         await self.verifications.close()
+        await self.appender.parsers.close()
         for task in self._tasks:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -18,6 +18,7 @@ from ledger.core.sealing.sealer import Sealer
 from ledger.core.sequencer import HEADS_FILE, AcknowledgedHeads
 from ledger.entry import Leaf, decode_leaf, to_datetime
 from ledger.event import Event, EventFields
+from ledger.intake import IntakeLimits
 from ledger.sealing import row_key
 from ledger.storage import database as storage
 from ledger.storage import orgs, partitions
@@ -27,7 +28,7 @@ from ledger.storage.signing import SignerConnection
 from server.access.administering import administering
 from server.access.administration import Administration
 from server.losses.accepting import Losses, SignedSide
-from server.trails.appending import Appender, IntakeLimits
+from server.trails.appending import Appender
 from server.trails.guarding import TrailGuard
 from tests.support import blocks, log_keys
 from tests.support.appending import IDENTITY, rows_of, superuser

@@ -12,13 +12,15 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import uvicorn
 
 from server.app.features import FEATURES
 from server.feature import Feature, added_settings
+from server.http.protocol.factory import ProtocolFactory
+from server.http.protocol.watching.connections import Connections
 from server.process.serve import prepare
 from server.process.worker import application, uvicorn_config
 from server.settings import Settings
@@ -102,6 +104,14 @@ class Server:
                 return PeerAnswer(reply.status, dict(reply.headers), reply.read())
         except urllib.error.HTTPError as error:
             return PeerAnswer(error.code, dict(error.headers), error.read())
+
+    @property
+    def connections(self) -> Connections:
+        """The connections of the server, whose limits a test may change."""
+        assert self._server is not None
+        factory = cast("ProtocolFactory", self._server.config.http)
+        assert factory.connections is not None, "there was no connection yet"
+        return factory.connections
 
     def create_org(self, privacy: str = "sealed", slug: str | None = None) -> tuple[str, str]:
         """Create an org; returns its slug and an admin key."""

@@ -7,10 +7,13 @@ that were sealed at an older count (StaleSeal); their events are then sealed aga
 
 from __future__ import annotations
 
+import asyncio
 import os
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from struct import iter_unpack
+from typing import Any, Final, NamedTuple
 
 from blake3 import blake3
 
@@ -28,6 +31,8 @@ from ledger.storage.subjects import SubjectRecord
 
 MAX_CACHED_SUBJECTS: Final = 200_000
 REF_BYTES: Final = 16
+SLICE_EVENTS: Final = 1_000
+"""Events that are drafted in one turn of the event loop: some milliseconds."""
 MAX_LOADS: Final = 8
 
 
@@ -114,19 +119,13 @@ class Sealer:
         Raises SealingError with a wrong master key, DatabaseUnavailable.
         """
         if not org.seals:
-            return Drafted([_plain(event) for event in events], None)
+            return Drafted(await _in_slices(_plain, events), None)
         keys = self.keys(org)
         erasures, people = await self._people(org, keys, _names(events))
-        salts = os.urandom(sealing.SALT_BYTES * len(events))
-        return Drafted(
-            [
-                _sealed(event, keys, people, salts[start : start + sealing.SALT_BYTES])
-                for event, start in zip(
-                    events, range(0, len(salts), sealing.SALT_BYTES), strict=True
-                )
-            ],
-            erasures,
-        )
+        salts = iter_unpack(f"{sealing.SALT_BYTES}s", os.urandom(sealing.SALT_BYTES * len(events)))
+        sealed = partial(_sealed, keys, people)
+        # A person who is erased while this waits makes the sequencer refuse the drafts.
+        return Drafted(await _in_slices(sealed, events, salts), erasures)
 
     def forget(self, org: OrgFacts) -> None:
         """Drop the cached subjects of an org, after one of them was erased."""
@@ -273,6 +272,18 @@ def _names(events: Sequence[Event]) -> set[str]:
     return {name for name in subjects_named | actors_named if name is not None}
 
 
+async def _in_slices(
+    draft: Callable[..., Draft], events: Sequence[Event], *more: Iterator[Any]
+) -> list[Draft]:
+    """Make a draft of each event; other requests go on after each SLICE_EVENTS of them."""
+    drafts: list[Draft] = []
+    for first in range(0, len(events), SLICE_EVENTS):
+        if first:
+            await asyncio.sleep(0)
+        drafts += map(draft, events[first : first + SLICE_EVENTS], *more)
+    return drafts
+
+
 def _plain(event: Event) -> Draft:
     fields = event.fields
     return Draft(
@@ -291,7 +302,8 @@ def _plain(event: Event) -> Draft:
     )
 
 
-def _sealed(event: Event, keys: OrgKeys, people: dict[str, Subject], salt: bytes) -> Draft:
+def _sealed(keys: OrgKeys, people: dict[str, Subject], event: Event, salted: tuple[bytes]) -> Draft:
+    (salt,) = salted
     fields = event.fields
     actor = None if fields.actor is None else people[fields.actor]
     if fields.subject is None:

@@ -96,15 +96,16 @@ class Appended(NamedTuple):
     def receipts(self) -> list[EntryPlace]:
         """One receipt for each event of the request."""
         receipts = []
-        previous = self.previous_hash
+        previous, moment, time_us = self.previous_hash, None, 0
         for entry in self.entries:
+            if entry.anchored_at is not moment:
+                moment = entry.anchored_at
+                time_us = from_datetime(moment)
             if isinstance(entry, WrittenEntry):
                 previous = entry.previous_hash
             elif not self.contiguous:
                 previous = bytes.fromhex(decode_leaf(entry.leaf).previous_hash or "")
-            receipts.append(
-                EntryPlace(entry.seq, entry.entry_hash, previous, from_datetime(entry.anchored_at))
-            )
+            receipts.append(EntryPlace(entry.seq, entry.entry_hash, previous, time_us))
             previous = entry.entry_hash
         return receipts
 

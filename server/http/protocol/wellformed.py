@@ -56,6 +56,8 @@ OTHER_SPELLING: Final = (
     "without ; and backslash, and percent-encode no letter, digit, hyphen, dot, underscore, tilde "
     "or slash"
 )
+PARAMETERS_MAX: Final = 256
+"""Parameters of a query; no route has more than a few."""
 
 
 class RequestFlaw(NamedTuple):
@@ -187,10 +189,12 @@ def _of_target(target: bytes) -> RequestFlaw | None:
         return _invalid("the path has a % that is not followed by two hex digits")
     if _PLAIN.fullmatch(path) is None and not _is_spelled_once(path):
         return RequestFlaw(NOT_FOUND, OTHER_SPELLING)
-    return _of_query(query)
+    return _of_query(query) if query else None
 
 
 def _of_query(query: bytes) -> RequestFlaw | None:
+    if query.count(b"&") >= PARAMETERS_MAX:
+        return _invalid(f"the query has more than {PARAMETERS_MAX} parameters")
     seen: set[str] = set()
     for part in query.split(b"&"):
         name, _, value = (_text(piece) for piece in part.replace(b"+", b" ").partition(b"="))

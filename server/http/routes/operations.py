@@ -28,11 +28,13 @@ from server.trails.appending import JSON
 
 STATIC: Final = Path(__file__).parents[1] / "static"
 DOCS_PAGE: Final = (STATIC / "docs.html").read_bytes()
-ASSETS: Final = {
+_TYPES: Final = {
     "docs.js": "text/javascript",
     "swagger-ui/swagger-ui.css": "text/css",
     "swagger-ui/swagger-ui-bundle.js": "text/javascript",
 }
+ASSETS: Final = {name: ((STATIC / name).read_bytes(), kind) for name, kind in _TYPES.items()}
+"""The files of the page: their bytes, in memory once for all answers, and their media types."""
 DOCS_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -173,9 +175,10 @@ async def static(name: Annotated[str, PathParameter()]) -> Response[bytes]:
     asset = name.removeprefix("/")
     if asset not in ASSETS:
         raise NotFound("there is no such file")
+    content, kind = ASSETS[asset]
     return Response(
-        (STATIC / asset).read_bytes(),
-        media_type=ASSETS[asset],
+        content,
+        media_type=kind,
         headers={"Cache-Control": STATIC_AGE.decode()},
     )
 
