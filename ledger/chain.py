@@ -88,6 +88,10 @@ FAULT_KIND: Final = shape(
 )
 
 
+UNKNOWN_KEY: Final = "unknown_key"
+"""The kind of the fault of an entry whose key is not in the keyring."""
+
+
 class TrailFault(msgspec.Struct, frozen=True):
     """One fault of a trail, at ``seq``; docs/verification.md lists the kinds."""
 
@@ -203,7 +207,7 @@ def _check_signature(
     try:
         key = keyring.get(leaf.key)
     except UnknownKey as error:
-        fault("unknown_key", str(error))
+        fault(UNKNOWN_KEY, str(error))
         return
     if not key.verify(row.entry_hash, row.signature):
         fault("signature_invalid", f"key {leaf.key!r} did not make the signature of this entry")

@@ -13,7 +13,8 @@ import codecs
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import islice
 from typing import Any, Final
@@ -24,6 +25,7 @@ from ledger.entry import has_control
 from ledger.errors import InvalidEvent, PayloadTooLarge
 from ledger.malformed import EXPLAINED_BYTES, json_fault, misfit, msgpack_fault
 from ledger.misspelt import KnownNames, Misspelling
+from ledger.packed import MAX_DEPTH, TOO_DEEP, checked_names
 from ledger.times import EXAMPLE, is_time
 
 RESERVED_PREFIX: Final = "quire."
@@ -32,9 +34,6 @@ LOSS_ACCEPTED: Final = "quire.loss_accepted"
 """The event type of an entry by which an operator accepts that entries before it are lost."""
 MAX_FIELD_CHARS: Final = 1_024
 """Limit of each recognised field; eight fields of this length always fit in a leaf."""
-MAX_DEPTH: Final = 128
-"""Levels of objects and arrays; the event itself is the first level."""
-_TOO_DEEP: Final = f"it nests too deeply; at most {MAX_DEPTH} levels are allowed"
 _COMMAS_PER_EVENT: Final = 32
 """An array with at most this many commas per allowed event is split without counting first."""
 
@@ -95,19 +94,46 @@ _Read = Callable[[bytes], tuple[EventFields, Iterable[str]]]
 _fields_from_json = msgspec.json.Decoder(EventFields).decode
 _fields_from_msgpack = msgspec.msgpack.Decoder(EventFields).decode
 _any_from_json = msgspec.json.Decoder().decode
-_names_from_msgpack = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
 _array_from_json = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _elements_from_json = msgspec.json.Decoder(list[_Element]).decode
 _array_from_msgpack = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _encode_json = msgspec.json.Encoder().encode
 
 _flat_from_msgpack = msgspec.msgpack.Decoder(dict[str, str | int | float | bool | None]).decode
-_text_from_msgpack = msgspec.msgpack.Decoder(str).decode
-
-_TIMESTAMP: Final = 0xFF
-_SECOND_NS: Final = 1_000_000_000
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
-_NOT_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[^][{}"]+', re.DOTALL)
+_LINE = re.compile(rb"[ \t\r\n]*+([^\n]++)")
+_NOT_BRACKETS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^][{}"]++', re.DOTALL)
+
+
+class NeedsTime(Exception):
+    """The body needs a check that takes longer than the caller has: parse it in another process."""
+
+
+_bytes_left: ContextVar[int | None] = ContextVar("_bytes_left", default=None)
+
+
+@contextmanager
+def in_haste(max_bytes: int) -> Iterator[None]:
+    """Let parsers raise NeedsTime in this block, before they check more bytes at Python's speed.
+
+    Most bodies are checked at the speed of C. What is left are unusual spellings, many brackets,
+    nested MessagePack, and the explanation of what is wrong with a body.
+    """
+    token = _bytes_left.set(max_bytes)
+    try:
+        yield
+    finally:
+        _bytes_left.reset(token)
+
+
+def _spend(count: int) -> None:
+    """Note that so many bytes are checked at Python's speed. Raises NeedsTime."""
+    left = _bytes_left.get()
+    if left is None:
+        return
+    if count > left:
+        raise NeedsTime
+    _bytes_left.set(left - count)
 
 
 def parse_json(body: bytes, *, max_events: int, max_payload: int) -> tuple[list[Event], bool]:
@@ -146,9 +172,10 @@ def parse_json(body: bytes, *, max_events: int, max_payload: int) -> tuple[list[
 def parse_ndjson(body: bytes, *, max_events: int, max_payload: int) -> list[Event]:
     """Return the events of an NDJSON body: one JSON object a line; blank lines are skipped."""
     _require_utf8(body)
-    lines = (match[0].strip(b" \t\r") for match in re.finditer(rb"[^\n]+", body))
+    # Without white space at the end each match ends in a line, so none is tried in vain.
+    lines = (line[1].rstrip(b" \t\r") for line in _LINE.finditer(body.rstrip(b" \t\r\n")))
     try:
-        return _events(filter(None, lines), max_events, max_payload, _read_json)
+        return _events(lines, max_events, max_payload, _read_json)
     except PayloadTooLarge:
         raise
     except InvalidEvent as error:
@@ -270,17 +297,19 @@ def refuse_repeated_names(document: bytes) -> Any:
     else:
         if again == document or again == msgspec.json.format(document, indent=-1):
             return decoded
+    _spend(len(document))
     return json.loads(document, object_pairs_hook=_refuse_repeats, parse_int=str, parse_float=str)
 
 
 def _bound_depth(payload: bytes) -> None:
     if len(payload) <= 2 * MAX_DEPTH or payload.count(b"{") + payload.count(b"[") <= MAX_DEPTH:
         return
+    _spend(len(payload))
     depth = 0
     for bracket in _NOT_BRACKETS.sub(b"", payload):
         depth += 1 if bracket in b"{[" else -1
         if depth > MAX_DEPTH:
-            raise InvalidEvent(_TOO_DEEP)
+            raise InvalidEvent(TOO_DEEP)
 
 
 def _refuse_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -301,63 +330,11 @@ def _read_msgpack(payload: bytes) -> tuple[EventFields, Iterable[str]]:
     try:
         names: dict[str, Any] = _flat_from_msgpack(payload)
     except msgspec.ValidationError:
-        return fields, _check_packed(payload, 1)
-    _refuse_lost_names(payload, len(names))
-    return fields, names
-
-
-def _check_packed(value: bytes, depth: int) -> Iterable[str]:
-    """Check a MessagePack value of any kind by the rules for JSON; returns the names of a map."""
-    first = value[0]
-    parts: Iterable[msgspec.Raw] = ()
-    names: Mapping[str, msgspec.Raw] = {}
-    if first >> 4 == 0x8 or first in {0xDE, 0xDF}:
-        names = _names_from_msgpack(value)
-        _refuse_lost_names(value, len(names))
-        parts = names.values()
-    elif first >> 4 == 0x9 or first in {0xDC, 0xDD}:
-        parts = _array_from_msgpack(value)
-    elif first >> 5 == 0b101 or 0xD9 <= first <= 0xDB:
-        _text_from_msgpack(value)
-        return ()
-    else:
-        _check_extension(value)
-        return ()
-    if depth > MAX_DEPTH:
-        raise InvalidEvent(_TOO_DEEP)
-    for part in parts:
-        _check_packed(bytes(part), depth + 1)
-    return names
-
-
-def _check_extension(value: bytes) -> None:
-    """Refuse a timestamp (type -1) that does not follow the MessagePack specification."""
-    first = value[0]
-    if 0xD4 <= first <= 0xD8:
-        kind, data = value[1], value[2:]
-    elif 0xC7 <= first <= 0xC9:
-        at = 1 + (1 << (first - 0xC7))
-        kind, data = value[at], value[at + 1 :]
-    else:
-        return
-    if kind != _TIMESTAMP:
-        return
-    nanoseconds = {
-        4: 0,
-        8: int.from_bytes(data[:4], "big") >> 2,
-        12: int.from_bytes(data[:4], "big"),
-    }
-    if nanoseconds.get(len(data), _SECOND_NS) >= _SECOND_NS:
-        raise InvalidEvent(
-            "a MessagePack timestamp extension must have 4, 8 or 12 bytes, and fewer than "
-            "1,000,000,000 nanoseconds"
-        )
-
-
-def _refuse_lost_names(packed_map: bytes, count: int) -> None:
-    """Refuse a map of which decoding kept fewer names than it declares: a name was repeated."""
-    if count != _size(packed_map):
+        _spend(len(payload))
+        return fields, checked_names(payload)
+    if len(names) != _size(payload):  # decoding keeps one of two equal names
         raise InvalidEvent("a name appears twice in an object of the event; give each name once")
+    return fields, names
 
 
 def _size(packed: bytes) -> int:
@@ -404,12 +381,14 @@ def _require_utf8(body: bytes) -> None:
     try:
         body.decode()
     except UnicodeDecodeError as error:
+        _spend(len(body))
         raise InvalidEvent(f"the body can't be read: {json_fault(body, error)}") from None
 
 
 def _decoding_fault(error: Exception, json_bytes: bytes | None = None) -> str:
     if isinstance(error, RecursionError):
-        return _TOO_DEEP
+        return TOO_DEEP
+    _spend(len(json_bytes or b""))
     return msgpack_fault(error) if json_bytes is None else json_fault(json_bytes, error)
 
 
@@ -417,6 +396,7 @@ def _is_one_json(body: bytes) -> bool:
     """Return whether a refused NDJSON body of modest size is pretty-printed JSON."""
     if len(body) > EXPLAINED_BYTES or body.count(b"\n") < 1 or body.lstrip()[:1] not in b"{[":
         return False
+    _spend(len(body))
     try:
         _any_from_json(body)
     except (*_UNREADABLE, ValueError):
@@ -426,6 +406,7 @@ def _is_one_json(body: bytes) -> bool:
 
 def _is_ndjson(body: bytes) -> bool:
     """Return whether a refused JSON body of modest size is several objects, one a line."""
+    _spend(len(body))
     lines = body.split(b"\n") if len(body) <= EXPLAINED_BYTES else []
     objects = [line for line in lines if line.strip()]
     try:

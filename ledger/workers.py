@@ -67,12 +67,14 @@ class WorkerProcess:
         """The process id."""
         return self._process.pid
 
-    async def send(self, body: bytes) -> None:
-        """Send one message."""
+    async def send(self, *parts: bytes) -> None:
+        """Send one message, whose body these parts make."""
         stdin = self._process.stdin
         assert stdin is not None
         try:
-            stdin.write(frame(body))
+            stdin.write(_LENGTH.pack(sum(map(len, parts))))
+            for part in parts:
+                stdin.write(part)
             await stdin.drain()
         except (ConnectionError, RuntimeError):
             raise await self.lost() from None

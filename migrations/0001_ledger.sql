@@ -94,6 +94,9 @@ CREATE TABLE heads (
     anchored_at   timestamptz NOT NULL DEFAULT 'epoch',
     -- Number of erasures. An append sealed before the newest erasure is sealed again.
     erasures      bigint NOT NULL DEFAULT 0,
+    -- Number of revocations of the org's API keys. An append admitted before the newest one looks
+    -- its key up again.
+    revocations   bigint NOT NULL DEFAULT 0,
     frozen_at     timestamptz,
     frozen_reason text
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.05);
@@ -292,10 +295,10 @@ GRANT SELECT, INSERT, UPDATE ON api_keys TO quire_server;
 GRANT SELECT, INSERT ON orgs, heads TO quire_server;
 GRANT UPDATE (name, entries_a_day, bytes_a_day, mac) ON orgs TO quire_server;
 GRANT SELECT, INSERT, UPDATE ON quota_uses TO quire_server;
-GRANT UPDATE (seq, entry_hash, anchored_at, erasures, frozen_at, frozen_reason) ON heads TO quire_server;
+GRANT UPDATE (seq, entry_hash, anchored_at, erasures, revocations, frozen_at, frozen_reason) ON heads TO quire_server;
 GRANT SELECT, INSERT, DELETE ON subjects TO quire_server;
 -- Without id and at: an id that was used in advance would make the insert of an alarm fail.
 GRANT SELECT, INSERT (org_id, kind, detail) ON security_events TO quire_server, quire_signer;
 -- The signer reads what it signs. An org that it doubts it freezes.
 GRANT SELECT ON orgs, heads, entries TO quire_signer;
-GRANT INSERT (org_id, erasures, frozen_at, frozen_reason), UPDATE (frozen_at, frozen_reason) ON heads TO quire_signer;
+GRANT INSERT (org_id, erasures, revocations, frozen_at, frozen_reason), UPDATE (frozen_at, frozen_reason) ON heads TO quire_signer;

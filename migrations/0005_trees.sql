@@ -17,6 +17,8 @@ CREATE TABLE trees (
     stopped_at     timestamptz,
     stopped_reason text
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.05);
+-- Each second the servers look for stopped trees, of which there are few.
+CREATE INDEX trees_stopped ON trees (org_id) WHERE stopped_at IS NOT NULL;
 
 -- Tiles (C2SP tlog-tiles) in parts: a tile consists of its parts in the order of start. No row
 -- is ever changed, so the cost of a checkpoint is that of the hashes it adds.

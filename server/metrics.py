@@ -47,6 +47,13 @@ FAULTS: Final = Counter(
 PROBLEMS: Final = Counter(
     "quire_http_problems", "Requests answered with a problem", ["status"], registry=REGISTRY
 )
+CONNECTIONS_ENDED: Final = Counter(
+    "quire_http_connections_ended",
+    "Connections that the server ended: for their slowness (head, body, answer, rest), or because "
+    "there were too many (address, full, room)",
+    ["cause"],
+    registry=REGISTRY,
+)
 WAITING_BYTES: Final = Gauge(
     "quire_append_waiting_bytes",
     "Bytes waiting for, or in, an append transaction",

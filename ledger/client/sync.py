@@ -42,7 +42,8 @@ class LedgerClient:
     ``url`` defaults to ``QUIRE_URL``, and then to this machine. ``org`` may be omitted for a key
     that belongs to an org: the client asks the server once. ``timeout`` is in seconds, for
     connecting and for each wait on the network; ``attempts`` is the most times that a call is
-    sent. The network errors of all methods are those of ``ledger.client.errors``.
+    sent. Plain http to another machine needs ``insecure_http``, or ``QUIRE_INSECURE_HTTP=true``;
+    for this machine no proxy is used. The network errors of all methods are those of ``ledger.client.errors``.
     """
 
     def __init__(
@@ -53,8 +54,9 @@ class LedgerClient:
         *,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         attempts: int = DEFAULT_ATTEMPTS,
+        insecure_http: bool | None = None,
     ) -> None:
-        self._server = server_at(url, api_key, timeout, attempts)
+        self._server = server_at(url, api_key, timeout, attempts, insecure_http)
         self._org = org
         with blaming_surroundings(InvalidArgumentError):
             self._http = httpx2.Client(**self._server.options())

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import httpx2
 
@@ -19,9 +19,17 @@ from ledger.client.errors import (
     ProblemError,
 )
 from ledger.client.protocol import PROBLEM_TYPES, Call, Reply, retry
-from ledger.surroundings import proxy_variable, server_url
+from ledger.surroundings import (
+    INSECURE_VARIABLE,
+    insecure_http,
+    is_loopback,
+    own_machine_options,
+    proxy_variable,
+    server_url,
+)
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
 # Without this, Python prints stamina's message on each retry in a program without logging.
@@ -60,6 +68,9 @@ class ClientOptions(TypedDict):
     auth: httpx2.Auth
     timeout: httpx2.Timeout
     headers: Mapping[str, str]
+    follow_redirects: bool
+    trust_env: NotRequired[bool]
+    verify: NotRequired[ssl.SSLContext]
 
 
 class BearerAuth(httpx2.Auth):
@@ -85,12 +96,22 @@ class Server:
     attempts: int
 
     def options(self) -> ClientOptions:
-        timeout = httpx2.Timeout(self.timeout_seconds)
-        return {"base_url": self.url, "auth": self.auth, "timeout": timeout, "headers": _HEADERS}
+        return {
+            "base_url": self.url,
+            "auth": self.auth,
+            "timeout": httpx2.Timeout(self.timeout_seconds),
+            "headers": _HEADERS,
+            "follow_redirects": False,  # the key goes to no other address
+            **own_machine_options(self.url),
+        }
 
 
 def server_at(
-    url: str | None, api_key: str | None, timeout_seconds: float, attempts: int
+    url: str | None,
+    api_key: str | None,
+    timeout_seconds: float,
+    attempts: int,
+    insecure: bool | None = None,
 ) -> Server:
     """Check a client's arguments. Raises InvalidArgumentError, whose text never has the key."""
     if api_key is None:
@@ -100,7 +121,21 @@ def server_at(
         raise InvalidArgumentError("the API key is empty or has characters that no key has")
     if attempts < 1 or timeout_seconds <= 0:
         raise InvalidArgumentError("attempts must be at least 1, and timeout more than 0")
-    return Server(checked_url(server_url(url)), BearerAuth(key), timeout_seconds, attempts)
+    checked = checked_url(server_url(url))
+    require_private(checked, insecure)
+    return Server(checked, BearerAuth(key), timeout_seconds, attempts)
+
+
+def require_private(url: str, insecure: bool | None) -> None:
+    """Raise InvalidArgumentError if an API key would go to another machine by plain http."""
+    parsed = httpx2.URL(url)
+    if parsed.scheme == "https" or is_loopback(parsed.host) or insecure_http(insecure):
+        return
+    raise InvalidArgumentError(
+        f"http://{parsed.host} is another machine, and plain http would show the API key to the "
+        "network on the way: use https. In a network that you trust, allow it with --insecure-http, "
+        f"{INSECURE_VARIABLE}=true, or insecure_http=True"
+    )
 
 
 def checked_url(url: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from ledger.rows import DecidingTable
 from ledger.storage.database import Database
@@ -17,12 +17,19 @@ from ledger.storage.trail import AppendTransaction
 ACCEPTED: Final = DecidingTable(
     "accepted_doubts", ("org_id", "size", "kind", "accepted_at"), ("key_id",)
 )
+MAX_STOPPED: Final = 10_000
+"""Stopped trees that are looked at."""
 MAX_ROWS: Final = 100
 """Rows of one doubt that are read; more than a few were planted."""
 
 STOPPED: Final = """
 SELECT size, split_part(stopped_reason, ':', 1) FROM trees
 WHERE org_id = $1 AND stopped_at IS NOT NULL"""
+ALL_STOPPED: Final = """
+SELECT t.org_id, o.slug, t.size, split_part(coalesce(t.stopped_reason, ''), ':', 1),
+       coalesce(t.stopped_reason, '')
+FROM trees t JOIN orgs o ON o.id = t.org_id
+WHERE t.stopped_at IS NOT NULL ORDER BY t.org_id LIMIT $1"""
 INSERT: Final = """
 INSERT INTO accepted_doubts (org_id, size, kind, accepted_at, key_id, mac)
 VALUES ($1, $2, $3, $4, $5, $6)"""
@@ -32,6 +39,21 @@ CROSS JOIN LATERAL (
     SELECT org_id, size, kind, accepted_at, key_id, mac FROM accepted_doubts d
     WHERE d.org_id = w.org_id AND d.size = w.size AND d.kind = w.kind
       AND d.accepted_at BETWEEN 'epoch' AND '4253-01-01Z' LIMIT {MAX_ROWS}) AS a"""
+
+
+class StoppedTree(NamedTuple):
+    """A tree that the signer stopped: the org, the tree's size, the kind of doubt and its text."""
+
+    org_id: int
+    slug: str
+    size: int
+    kind: str
+    reason: str
+
+
+async def all_stopped(database: Database) -> list[StoppedTree]:
+    """Return the trees that the signer stopped."""
+    return [StoppedTree(*row) for row in await database.fetch(ALL_STOPPED, MAX_STOPPED)]
 
 
 async def stopped(database: Database, org_id: int) -> bool:

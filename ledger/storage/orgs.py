@@ -6,8 +6,11 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from ledger.blocks.block import SYSTEM_ORG
+from ledger.entry import to_datetime
 from ledger.rows import DecidingTable
+from ledger.storage import row_changes
 from ledger.storage.database import Connection, Database
+from ledger.storage.row_changes import RowChange
 
 ORGS: Final = DecidingTable(
     "orgs",
@@ -72,6 +75,11 @@ class OrgRecord(NamedTuple):
             self.bytes_a_day,
         )
 
+    @classmethod
+    def of_new(cls, row: OrgRow, mac: bytes, created_at: datetime) -> OrgRecord:
+        """Return the record of an org that was just created: its trail is empty."""
+        return cls(*row[:5], created_at, mac, -1, b"", to_datetime(0), None, None, True, *row[5:])
+
     def is_authentic(self, row_key: bytes) -> bool:
         """Return whether a server wrote the columns that a MAC covers, once."""
         return ORGS.is_right(row_key, self.mac, *self.row())
@@ -86,23 +94,38 @@ SELECT o.id, o.slug, o.name, o.privacy, o.wrapped_key, o.created_at, o.mac,
        o.keys_lost_below, o.entries_a_day, o.bytes_a_day
 FROM orgs o LEFT JOIN heads h ON h.org_id = o.id"""
 # Nothing is inserted where the id or the slug is taken.
-INSERT_ORG = """
-WITH org AS (
+INSERT_ORG: Final = """
+changed AS (
     INSERT INTO orgs (id, slug, name, privacy, wrapped_key, log_public, keys_lost_below,
                       entries_a_day, bytes_a_day, mac)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING RETURNING id
-)
-INSERT INTO heads (org_id) SELECT id FROM org"""
-SLUG_TAKEN = "SELECT EXISTS (SELECT FROM orgs WHERE slug = $1)"
-LOCK_ORG = f"{SELECT_ORG} WHERE o.id = $1 FOR UPDATE OF o"
-CHANGE_ORG = """
-UPDATE orgs SET name = $2, log_public = $3, entries_a_day = $4, bytes_a_day = $5, mac = $6
-WHERE id = $1"""
-NOTIFY_ORG = "SELECT pg_notify('quire_orgs', $1)"
+    SELECT $1::bigint, $2::text, $3::text, $4::text, $5::bytea, $6::boolean, $7::bigint,
+           $8::bigint, $9::bigint, $10::bytea
+    {source} ON CONFLICT DO NOTHING RETURNING id, mac, created_at
+), org_head AS (
+    INSERT INTO heads (org_id) SELECT id FROM changed
+)"""
+SLUG_TAKEN: Final = "SELECT EXISTS (SELECT FROM orgs WHERE slug = $1)"
+# Servers are notified when the transaction commits.
+CHANGE_ORG: Final = """
+changed AS (
+    UPDATE orgs o SET name = $2, log_public = $3, entries_a_day = $4, bytes_a_day = $5, mac = $6
+    {source} WHERE o.id = $1 AND o.mac = $7
+    RETURNING o.mac, o.created_at, pg_notify('quire_orgs', o.slug)
+)"""
 
 SELECT_EVENTS = """
 SELECT id, at, kind, detail FROM security_events
 WHERE org_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"""
+
+
+def creation(row: OrgRow, mac: bytes) -> RowChange:
+    """Return the creation of an org with an empty trail; refused where its id or slug is taken."""
+    return RowChange(INSERT_ORG, (*row, mac), mac)
+
+
+async def slug_taken(connection: Connection, slug: str) -> bool:
+    """Return whether an org has this slug. Raises asyncpg's errors."""
+    return bool(await connection.fetchval(SLUG_TAKEN, slug))
 
 
 async def insert_org(connection: Connection, row: OrgRow, mac: bytes) -> str | None:
@@ -110,9 +133,9 @@ async def insert_org(connection: Connection, row: OrgRow, mac: bytes) -> str | N
 
     Raises asyncpg's errors.
     """
-    if await connection.execute(INSERT_ORG, *row, mac) == "INSERT 0 1":
+    if (await row_changes.make(connection, [creation(row, mac)]))[0] is not None:
         return None
-    return "slug" if await connection.fetchval(SLUG_TAKEN, row.slug) else "id"
+    return "slug" if await slug_taken(connection, row.slug) else "id"
 
 
 async def add_head(database: Database, org_id: int) -> None:
@@ -120,21 +143,13 @@ async def add_head(database: Database, org_id: int) -> None:
     await database.execute("INSERT INTO heads (org_id) VALUES ($1) ON CONFLICT DO NOTHING", org_id)
 
 
-async def locked(connection: Connection, org_id: int) -> OrgRecord | None:
-    """Return the org with this id, its row locked. Raises asyncpg's errors."""
-    row = await connection.fetchrow(LOCK_ORG, org_id)
-    return None if row is None else OrgRecord(*row)
+def alteration(row: OrgRow, mac: bytes, before: bytes) -> RowChange:
+    """Return the change of an org's name, of whether its log is public, and of its quota.
 
-
-async def change_org(connection: Connection, row: OrgRow, mac: bytes) -> None:
-    """Change the name, whether the log is public and the quota, and notify every server.
-
-    Raises asyncpg's errors.
+    It is refused unless the org's row has the MAC ``before``.
     """
-    await connection.execute(
-        CHANGE_ORG, row.id, row.name, row.log_public, row.entries_a_day, row.bytes_a_day, mac
-    )
-    await connection.execute(NOTIFY_ORG, row.slug)
+    values = row.id, row.name, row.log_public, row.entries_a_day, row.bytes_a_day, mac, before
+    return RowChange(CHANGE_ORG, values, mac)
 
 
 async def org_by_slug(database: Database, slug: str) -> OrgRecord | None:

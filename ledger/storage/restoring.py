@@ -32,11 +32,12 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO NOTHIN
 _NOW_US: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 # Processes that have an older state of this trail in memory discard it.
 SET_HEAD: Final = f"""
-INSERT INTO heads (org_id, seq, entry_hash, anchored_at, erasures, thawed_us)
-VALUES ($1, $2, $3, $4, {_NOW_US}, {_NOW_US})
+INSERT INTO heads (org_id, seq, entry_hash, anchored_at, erasures, revocations, thawed_us)
+VALUES ($1, $2, $3, $4, {_NOW_US}, {_NOW_US}, {_NOW_US})
 ON CONFLICT (org_id) DO UPDATE
 SET seq = excluded.seq, entry_hash = excluded.entry_hash, anchored_at = excluded.anchored_at,
     erasures = greatest(heads.erasures + 1, excluded.erasures),
+    revocations = greatest(heads.revocations + 1, excluded.revocations),
     thawed_us = greatest(heads.thawed_us + 1, excluded.thawed_us)"""
 SET_TREE: Final = """
 INSERT INTO trees (org_id, size, root, anchored_at, signed_at) VALUES ($1, $2, $3, $4, $5)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
@@ -17,7 +18,7 @@ import asyncpg
 from ledger.chain import ChainHead, StoredEntry
 from ledger.entry import to_datetime
 from ledger.errors import QuireError
-from ledger.storage import dropped_months, security_events
+from ledger.storage import dropped_months, row_changes, security_events
 from ledger.storage.database import (
     CONNECTION_LOST,
     Connection,
@@ -27,8 +28,11 @@ from ledger.storage.database import (
     explained,
 )
 from ledger.storage.entries import heads, writing
-from ledger.storage.entries.heads import LockedHead
+from ledger.storage.entries.heads import KnownEnd, LockedHead
 from ledger.storage.entries.picked import single
+from ledger.storage.entries.writing import with_change
+from ledger.storage.entries.writing.with_change import WrittenAtOnce
+from ledger.storage.row_changes import RowChange
 from ledger.storage.security_events import storable
 
 _Result = TypeVar("_Result")
@@ -40,23 +44,26 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], 
      AS n (org_id, old_seq, old_hash, seq, entry_hash, anchored_at)
 WHERE h.org_id = n.org_id AND h.seq = n.old_seq AND h.entry_hash = n.old_hash"""
 _NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-# A removed head row is created again with an erasure count that no process has seen, so
-# that all events sealed before are sealed again.
+# A removed head row is created again with counts of erasures and revocations that no process has
+# seen, so that all events sealed before are sealed again, and all keys are looked up again.
 FREEZE = f"""
-INSERT INTO heads (org_id, erasures, frozen_at, frozen_reason)
-VALUES ($1, {_NOW_US}, now(), $2)
+INSERT INTO heads (org_id, erasures, revocations, frozen_at, frozen_reason)
+VALUES ($1, {_NOW_US}, {_NOW_US}, now(), $2)
 ON CONFLICT (org_id) DO UPDATE
 SET frozen_at = excluded.frozen_at, frozen_reason = excluded.frozen_reason
 WHERE heads.frozen_reason IS NULL"""
 THAW = f"""
-INSERT INTO heads (org_id, seq, entry_hash, anchored_at, erasures, thawed_us)
-VALUES ($1, $2, $3, $4, {_NOW_US}, {_NOW_US})
+INSERT INTO heads (org_id, seq, entry_hash, anchored_at, erasures, revocations, thawed_us)
+VALUES ($1, $2, $3, $4, {_NOW_US}, {_NOW_US}, {_NOW_US})
 ON CONFLICT (org_id) DO UPDATE
 SET seq = excluded.seq, entry_hash = excluded.entry_hash, anchored_at = excluded.anchored_at,
     erasures = greatest(heads.erasures + 1, excluded.erasures),
     thawed_us = greatest(heads.thawed_us + 1, excluded.thawed_us),
     frozen_at = NULL, frozen_reason = NULL
 RETURNING thawed_us"""
+
+
+RAISE_ERASURES = "UPDATE heads SET erasures = erasures + 1 WHERE org_id = ANY ($1::bigint[])"
 
 
 class NotWritten(QuireError):
@@ -183,6 +190,28 @@ class AppendTransaction:
                 f"{len(moves)} heads were to be moved, but the database reports {status}"
             )
 
+    async def change_rows(self, changes: Sequence[RowChange]) -> list[datetime | None]:
+        """Make changes of rows; return when each row was created, None for a refused change.
+
+        Raises RowImpossible: the transaction must be rolled back.
+        """
+        return await self.run(row_changes.make(self.connection, changes))
+
+    async def change_at_once(
+        self, change: RowChange, end: KnownEnd, entry: StoredEntry
+    ) -> WrittenAtOnce | None:
+        """Make a change of a row and write its entry after a known end, as a whole transaction.
+
+        None: nothing was written, whatever the reason. Raises CommitUnknown.
+        """
+        try:
+            # A crash after this line leaves the row, its entry and the moved head, or none of them.
+            return await self._committing(
+                lambda: with_change.write(self.connection, change, end, entry)
+            )
+        except NotWritten:
+            return None
+
     async def freeze(self, org_id: int, reason: str) -> bool:
         """Freeze an org in this transaction and store the security event.
 
@@ -196,6 +225,14 @@ class AppendTransaction:
         If the wait for a synchronous standby was cut short, PostgreSQL answers COMMIT
         with a warning only: the entries are then on one machine.
         """
+        # A crash before this line leaves nothing. A crash after it leaves all entries or
+        # none; a retry under the same idempotency key finds out.
+        status = await self._committing(lambda: self.connection.execute("COMMIT"))
+        if status != "COMMIT":
+            raise NotWritten(asyncpg.InFailedSQLTransactionError(f"COMMIT answered {status}"))
+
+    async def _committing(self, operation: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Await a statement that commits. Raises as :meth:`commit` does."""
         warnings: list[str] = []
 
         def collect_warning(_: object, message: Any) -> None:
@@ -204,9 +241,7 @@ class AppendTransaction:
 
         try:
             self.connection.add_log_listener(collect_warning)
-            # A crash before this line leaves nothing. A crash after it leaves all entries or
-            # none; a retry under the same idempotency key finds out.
-            status = await self.connection.execute("COMMIT")
+            result = await operation()
         except Exception as error:
             if _is_refusal(error):
                 raise NotWritten(error) from error
@@ -216,8 +251,7 @@ class AppendTransaction:
             self.connection.remove_log_listener(collect_warning)
         if warnings:
             raise CommitUnknown(f"COMMIT was answered with a warning: {warnings[0]}")
-        if status != "COMMIT":
-            raise NotWritten(asyncpg.InFailedSQLTransactionError(f"COMMIT answered {status}"))
+        return result
 
     async def rollback(self) -> None:
         """Roll back; a connection that can't is closed, which has the same effect."""
@@ -277,13 +311,15 @@ async def prepare_connection(connection: Connection) -> None:
         )
 
 
-async def settle(url: str, moves: Sequence[HeadMove]) -> bool:
+async def settle(url: str, moves: Sequence[HeadMove], *, may_arrive: bool = False) -> bool:
     """Return whether a commit of unknown outcome took effect, read under the heads' locks.
 
     Acquiring the locks waits until the lost backend has ended its transaction, so the
     answer is final. If the wait of its COMMIT for a synchronous standby was cut short,
     the entries may still be on one machine only: committing the locks, which come later
-    in the WAL, waits for the standby again. Raises DatabaseUnavailable if the outcome
+    in the WAL, waits for the standby again. A single statement ``may_arrive`` after the locks were
+    released: if it did not take effect, the erasure counts are raised, which it finds then, and
+    writes nothing. Raises DatabaseUnavailable if the outcome
     can't be read yet, HeadConflict if some moves took effect and others did not.
     """
     connection = await connect(url)
@@ -293,6 +329,10 @@ async def settle(url: str, moves: Sequence[HeadMove]) -> bool:
         await transaction.begin()
         await transaction.lock_heads([move.org_id for move in moves])
         outcomes = {await _is_persisted(transaction, move) for move in moves}
+        if may_arrive and True not in outcomes:
+            await transaction.run(
+                connection.execute(RAISE_ERASURES, [move.org_id for move in moves])
+            )
         await transaction.commit()
     except (NotWritten, CommitUnknown) as error:
         raise explain(error) from error

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from ledger.blocks.block import SYSTEM_ORG
 from ledger.core.register import API_KEYS, ORGS, Change, ChangeKind, Register
 from ledger.core.register.changes import SERVER, RegisteredRow, change_draft, row
-from ledger.core.sequencer import Appended, AppendRequest, Effect, Sequencer
+from ledger.core.sequencer import Appended, AppendRequest, Effect, RowEffect, Sequencer
 from ledger.entry import to_datetime
 from ledger.errors import AppendRefused, ProblemType
 from ledger.rows import RowNotAuthentic
-from ledger.storage import orgs
-from ledger.storage.api_keys import ApiKeyRecord, ApiKeyRow, revoke, store
+from ledger.storage import api_keys, orgs
+from ledger.storage.api_keys import ApiKeyRecord, ApiKeyRow
 from ledger.storage.clock import now_us
 from ledger.storage.database import Database
 from ledger.storage.orgs import OrgRecord, OrgRow
 from ledger.storage.trail import AppendTransaction
+from server.access.auth import Principal
+from server.access.permits import change_permit
 
 SYSTEM_NAME: Final = "What this server decided"
 _TRIES: Final = 8
@@ -82,34 +85,52 @@ class Administration:
             return
         if adopts and not record.has_head:  # the table of orgs came from a backup, alone
             await orgs.add_head(self._database, record.id)
-        await self.record(
+        await self.append_with(  # past the lanes: no committer may run yet
+            [],
             ChangeKind.ORG_CREATED,
             Change([_org_row(record.row(), record.mac)], org_id=record.id),
             {"org": SYSTEM_ORG},
         )
 
-    async def create_org(self, slug: str, name: str, privacy: str, actor: str = SERVER) -> OrgRow:
+    async def create_org(
+        self,
+        slug: str,
+        name: str,
+        privacy: str,
+        actor: str = SERVER,
+        *,
+        by: Principal | None = None,
+    ) -> OrgRecord:
         """Create an org with an empty trail. Raises Conflict where the slug is taken."""
         wrapped = self._new_org_key(slug)
+        details = {"org": slug, "name": name, "privacy": privacy}
+
+        async def refusal(transaction: AppendTransaction) -> AppendRefused:
+            if await transaction.run(orgs.slug_taken(transaction.connection, slug)):
+                return Conflict(f'the slug "{slug}" is taken; choose another')
+            return IdTaken("the number is taken")
+
         for _ in range(_TRIES):
             # Random, so that ids do not reveal the number of tenants.
             org = OrgRow(secrets.randbelow(2**31 - 1) + 1, slug, name, privacy, wrapped)
             mac = org.mac(self.register.row_key)
-
-            async def effect(transaction: AppendTransaction) -> AppendRefused | None:
-                taken = await transaction.run(orgs.insert_org(transaction.connection, org, mac))  # noqa: B023
-                if taken == "slug":
-                    return Conflict(f'the slug "{slug}" is taken; choose another')
-                return IdTaken("the number is taken") if taken else None
-
+            effect = RowEffect(orgs.creation(org, mac), refusal)
             change = Change([_org_row(org, mac)], org_id=org.id)
-            details = {"org": slug, "name": name, "privacy": privacy}
             try:
-                await self.record(ChangeKind.ORG_CREATED, change, details, effect, actor)
+                await self.record(ChangeKind.ORG_CREATED, change, details, effect, actor, by=by)
             except IdTaken:
                 continue
-            return org
+            return await self._created(org, mac, effect)
         raise Conflict("no free org id was found; try again")
+
+    async def _created(self, org: OrgRow, mac: bytes, effect: RowEffect) -> OrgRecord:
+        """Return a new org; its row is read only where the answer of the commit was lost."""
+        if effect.created_at is not None:
+            return OrgRecord.of_new(org, mac, effect.created_at)
+        record = await self._authentic(org.id)
+        if record is None:
+            raise RowNotAuthentic(f"the row of org {org.slug} in table orgs was removed")
+        return record
 
     async def change_org(
         self,
@@ -119,11 +140,15 @@ class Administration:
         log_public: bool | None = None,
         quota: tuple[int | None, int | None] = (None, None),
         actor: str = SERVER,
-    ) -> None:
-        """Change the values that are not None; slug and privacy are fixed."""
+        by: Principal | None = None,
+    ) -> OrgRecord | None:
+        """Change the values that are not None; slug and privacy are fixed.
+
+        ``quota`` is entries and bytes a day. Returns the org as it is then, None if there is none.
+        """
         record = await self._authentic(org_id)
         if record is None:
-            return
+            return None
         changed = record.row()._replace(
             name=record.name if name is None else name,
             log_public=record.log_public if log_public is None else log_public,
@@ -131,15 +156,8 @@ class Administration:
             bytes_a_day=record.bytes_a_day if quota[1] is None else quota[1],
         )
         mac = changed.mac(self.register.row_key)
-
-        async def effect(transaction: AppendTransaction) -> AppendRefused | None:
-            connection = transaction.connection
-            now = await transaction.run(orgs.locked(connection, org_id))
-            if now is None or now.mac != record.mac:
-                return Conflict("the org was changed by another request; try again")
-            await transaction.run(orgs.change_org(connection, changed, mac))
-            return None
-
+        conflict = Conflict("the org was changed by another request; try again")
+        effect = RowEffect(orgs.alteration(changed, mac, record.mac), _refusing(conflict))
         details = {
             "org": record.slug,
             "name": changed.name,
@@ -148,7 +166,8 @@ class Administration:
             "bytes_a_day": changed.bytes_a_day,
         }
         change = Change([_org_row(changed, mac)], org_id=org_id)
-        await self.record(ChangeKind.ORG_CHANGED, change, details, effect, actor)
+        await self.record(ChangeKind.ORG_CHANGED, change, details, effect, actor, by=by)
+        return record._replace(**changed._asdict(), mac=mac)
 
     async def _authentic(self, org_id: int) -> OrgRecord | None:
         """Return the row of an org, None if there is none. Raises RowNotAuthentic for a forged one."""
@@ -167,30 +186,53 @@ class Administration:
             return record
         return None
 
-    async def add_key(self, key: ApiKeyRow, slug: str | None, actor: str = SERVER) -> None:
-        """Store a new API key of an org, or of the platform."""
+    async def add_key(
+        self,
+        key: ApiKeyRow,
+        slug: str | None,
+        actor: str = SERVER,
+        *,
+        by: Principal | None = None,
+    ) -> datetime | None:
+        """Store a new API key of an org, or of the platform; return when it was created.
+
+        None: the answer of its commit was lost.
+        """
         mac = key.mac(self.register.row_key)
-
-        async def effect(transaction: AppendTransaction) -> AppendRefused | None:
-            await transaction.run(store(transaction.connection, key, mac))
-            return None
-
+        conflict = Conflict("the key's id is taken, or its org is gone; try again")
+        effect = RowEffect(api_keys.creation(key, mac), _refusing(conflict))
         change = Change([row(API_KEYS, key.id, mac)], org_id=key.org_id)
-        await self.record(ChangeKind.KEY_CREATED, change, _about(key, slug), effect, actor)
+        await self.record(ChangeKind.KEY_CREATED, change, _about(key, slug), effect, actor, by=by)
+        return effect.created_at
 
-    async def revoke_key(self, key: ApiKeyRecord, slug: str | None, actor: str = SERVER) -> bool:
-        """Revoke an API key, and notify every server; False if it was changed meanwhile."""
+    async def revoke_key(
+        self,
+        key: ApiKeyRecord,
+        slug: str | None,
+        actor: str = SERVER,
+        *,
+        by: Principal | None = None,
+    ) -> bool:
+        """Revoke an API key, and notify every server; False if it was changed meanwhile.
+
+        Once this returns, no process writes anything more for the key (:mod:`server.access.permits`).
+        """
         now = to_datetime(await now_us(self._database))
         revoked = key.row()._replace(revoked_at=now)
         mac = revoked.mac(self.register.row_key)
 
         async def effect(transaction: AppendTransaction) -> AppendRefused | None:
-            done = await transaction.run(revoke(transaction.connection, revoked, mac, key.mac))
+            connection = transaction.connection
+            done = await transaction.run(api_keys.revoke(connection, revoked, mac, key.mac))
             return None if done else NoSuchRow("the key is revoked already")
 
         change = Change([row(API_KEYS, key.id, mac)], org_id=key.org_id)
+        details, locks = _about(revoked, slug), () if key.org_id is None else [key.org_id]
+        kind = ChangeKind.KEY_REVOKED
         try:
-            await self.record(ChangeKind.KEY_REVOKED, change, _about(revoked, slug), effect, actor)
+            await self.append_with(
+                [], kind, change, details, actor, effect=effect, by=by, locks=locks
+            )
         except NoSuchRow:
             return False
         return True
@@ -213,11 +255,18 @@ class Administration:
         kind: ChangeKind,
         change: Change,
         details: Mapping[str, object],
-        effect: Effect | None = None,
+        effect: Effect | RowEffect | None = None,
         actor: str = SERVER,
+        *,
+        by: Principal | None = None,
     ) -> None:
-        """Write the entry of a change, in one transaction with its effect."""
-        await self.append_with([], kind, change, details, effect, actor)
+        """Write the entry of a change, in one transaction with its effect.
+
+        ``by`` is the caller, whose key must be valid up to the commit: else StaleKey is raised.
+        Changes of single rows that wait share a transaction; another effect has its own.
+        """
+        request = self._request(kind, change, details, effect, actor, by)
+        await self._wrote(request, await self.sequencer.append(request))
 
     async def append_with(
         self,
@@ -225,18 +274,50 @@ class Administration:
         kind: ChangeKind,
         change: Change,
         details: Mapping[str, object],
-        effect: Effect | None = None,
         actor: str = SERVER,
+        *,
+        effect: Effect | None = None,
+        by: Principal | None = None,
+        locks: Collection[int] = (),
     ) -> Sequence[Appended]:
-        """Append to other trails, and the entry of a change to the trail `system`, all or none."""
+        """Append to other trails, and the entry of a change to the trail `system`, all or none.
+
+        ``by`` is the caller, whose key must be valid up to the commit: else StaleKey is raised.
+        ``locks`` are further orgs whose head rows the effect changes.
+        """
+        request = self._request(kind, change, details, effect, actor, by)
+        appended = await self.sequencer.append_together([*requests, request], locks)
+        await self._wrote(request, appended[-1])
+        return appended
+
+    def _request(
+        self,
+        kind: ChangeKind,
+        change: Change,
+        details: Mapping[str, object],
+        effect: Effect | RowEffect | None,
+        actor: str,
+        by: Principal | None,
+    ) -> AppendRequest:
         system_id = self.register.system_id
         assert system_id is not None, "the register is open"
         draft = change_draft(kind, change, actor=actor, details=details)
-        own = AppendRequest(system_id, SYSTEM_ORG, [draft], effect=effect)
-        appended = await self.sequencer.append_together([*requests, own])
-        (entry,) = appended[-1].entries
-        await self.register.wrote(entry.seq, entry.entry_hash, draft.payload)
-        return appended
+        request = AppendRequest(system_id, SYSTEM_ORG, [draft], effect=effect)
+        request.permit = change_permit(self.register, by)
+        return request
+
+    async def _wrote(self, request: AppendRequest, appended: Appended) -> None:
+        (entry,) = appended.entries
+        await self.register.wrote(entry.seq, entry.entry_hash, request.drafts[0].payload)
+
+
+def _refusing(error: AppendRefused) -> Callable[[AppendTransaction], Awaitable[AppendRefused]]:
+    """Return the refusal of a change that has one reason only."""
+
+    async def refusal(_: AppendTransaction) -> AppendRefused:
+        return error
+
+    return refusal
 
 
 def _org_row(org: OrgRow, mac: bytes) -> RegisteredRow:

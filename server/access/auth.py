@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from ledger import sealing
 from ledger.bounded import BoundedCache
-from ledger.core.register import Register
+from ledger.core.register import API_KEYS, Register
 from ledger.errors import ProblemType, QuireError
 from ledger.storage.api_keys import ApiKeyRecord
 from ledger.storage.asking import STRANGERS, Work, asking
@@ -34,11 +34,23 @@ _TOKEN = re.compile(r"quire_live_([0-9a-f]{16})_([0-9a-f]{48})")
 
 
 class Principal(NamedTuple):
-    """An authenticated caller; ``org_id`` is None for the platform."""
+    """An authenticated caller; ``org_id`` is None for the platform.
+
+    ``mac`` is that of the key's row (hexadecimal digits), ``revocations`` the org's count, both as
+    they were read: :mod:`server.access.permits` compares them with those of the moment.
+    """
 
     key_id: str
     org_id: int | None
     role: Role
+    mac: str
+    revocations: int
+    system_revocations: int
+
+    @property
+    def actor(self) -> str:
+        """The caller as entries of the server name it: its API key."""
+        return f"key:{self.key_id}"
 
     @property
     def owner(self) -> int | str:
@@ -56,6 +68,16 @@ class Principal(NamedTuple):
                 f"this API key has the role {self.role}, which may not {right}; "
                 f"use a key with the role {right.needed()}"
             )
+
+
+def is_current(register: Register, principal: Principal) -> bool:
+    """Return whether a principal's key is still valid, as far as this process knows.
+
+    This is the one check of a key that was admitted before: of cached ones, after a body was read,
+    in the transaction that writes, and of requests that last. It reads nothing: the register follows
+    revocations within a second.
+    """
+    return register.is_newest(API_KEYS, principal.key_id, principal.mac)
 
 
 class Unauthorized(QuireError):
@@ -81,6 +103,13 @@ class Forbidden(QuireError):
     )
 
 
+def no_longer_valid() -> Unauthorized:
+    """Return the one error for keys that are unknown, mistyped or revoked."""
+    return Unauthorized(
+        "this API key is not valid: it was mistyped or revoked; an admin of the org can make a new one"
+    )
+
+
 class NewKey(NamedTuple):
     """A fresh API key: the token is shown once and never stored."""
 
@@ -93,6 +122,7 @@ class Authenticator:
     """Finds the principal of a token."""
 
     def __init__(self, database: Database, master_key: bytes, register: Register) -> None:
+        self._register = register
         self._forged = register.reports
         self.keys = ApiKeys(database, register)
         self._pepper = sealing.derive(master_key, "api-keys")
@@ -118,18 +148,24 @@ class Authenticator:
         found = self._cache.get(token)
         if found is None or found[1] < time.monotonic():
             return None
-        return found[0]
+        principal = found[0]
+        return principal if self.is_current(principal) else None
+
+    def is_current(self, principal: Principal) -> bool:
+        """Return whether a principal's key is still valid, as far as this process knows."""
+        return is_current(self._register, principal)
+
+    def _is_refused(self, token: str) -> bool:
+        """Return whether a token was found invalid a moment ago."""
+        return (self._refused.get(token) or 0) >= time.monotonic()
 
     async def principal(self, token: str) -> Principal:
         """Return the principal of a token. Raises Unauthorized, always with the same message."""
         principal = self.cached(token)
-        if principal is None and (self._refused.get(token) or 0) < time.monotonic():
+        if principal is None and not self._is_refused(token):
             principal = await self._look_up(token)
         if principal is None:
-            raise Unauthorized(
-                "this API key is not valid: it was mistyped or revoked; an admin of the org can "
-                "make a new one"
-            )
+            raise no_longer_valid()
         return principal
 
     async def _look_up(self, token: str) -> Principal | None:
@@ -165,7 +201,10 @@ class Authenticator:
             return None
         if not hmac.compare_digest(record.secret_hash, self._hash(secret)):
             return None
-        return Principal(record.id, record.org_id, Role(record.role))
+        role, mac = Role(record.role), record.mac.hex()
+        return Principal(
+            record.id, record.org_id, role, mac, record.revocations, record.system_revocations
+        )
 
     async def _report(self, record: ApiKeyRecord) -> None:
         """Report a row that this server did not write; its key is refused like an unknown one."""

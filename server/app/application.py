@@ -20,6 +20,7 @@ from server.http.api.description import describe
 from server.http.caller import guard
 from server.http.contract import require_contracts
 from server.http.problems import HANDLERS
+from server.http.short_routes import SETTINGS
 from server.settings import Settings
 from server.trails.services import Services
 
@@ -58,7 +59,7 @@ def create_app(
     app = Litestar(
         guards=[guard],
         route_handlers=routers(features),
-        state=State({"description": cache(lambda: description(features))}),
+        state=State({"description": cache(lambda: description(features)), SETTINGS: settings}),
         lifespan=[lifespan],
         exception_handlers=HANDLERS,
         request_max_body_size=settings.max_body_bytes,

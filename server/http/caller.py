@@ -8,9 +8,9 @@ The right that a route requires is stated once, in its contract. The application
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from litestar import Request
 from litestar.connection import ASGIConnection
@@ -19,8 +19,12 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.params import QueryParameter
 
 from ledger.core.org import OrgFacts
+from ledger.core.sequencer import Appended, KeyDigest, StaleKey
+from ledger.errors import DatabaseUnavailable
+from ledger.event import Event
 from ledger.storage.asking import STRANGERS, ask_for
-from server.access.auth import Forbidden, Principal, Unauthorized, token_of
+from server.access.auth import Forbidden, Principal, Unauthorized, no_longer_valid, token_of
+from server.access.permits import append_permits
 from server.http.contract import ADMITTED, CONTRACT, ORG, RouteContract
 from server.http.problems import BadRequest
 from server.http.protocol.wellformed import HEADERS
@@ -39,6 +43,11 @@ tuple because every request makes one.
 """
 
 NOBODY: Final[Admitted] = (None, None)
+LIVE: Final = "live"
+"""The key in a request's state of its :class:`LiveRequest`."""
+MAX_LOOKS: Final = 5
+"""How often a key is looked up again for one change."""
+T = TypeVar("T")
 _INTEGER: Final = re.compile(r"-?[0-9]+")
 
 
@@ -51,6 +60,10 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         raise Forbidden("this route can't be called")
     assert isinstance(connection, Request)
     await let_in(connection, contract, connection.path_params.get(ORG))
+    _, principal = _admitted(connection)
+    if principal is not None:
+        live = services_of(connection).live
+        connection.scope["state"][LIVE] = live.add(principal, interruptible=not contract.writes)
     refuse_other_integers(connection)
 
 
@@ -94,6 +107,67 @@ async def _principal(request: HttpRequest, services: Services) -> Principal:
     return principal
 
 
+async def append_permitted(
+    request: HttpRequest, org: OrgFacts, events: list[Event], key: KeyDigest | None = None
+) -> Appended:
+    """Append events for a request's caller, if there is a key its transaction checks it again."""
+    services = services_of(request)
+    append, register = services.appender.append, services.register
+    _, principal = _admitted(request)
+    if principal is None:
+        return await append(org, events, idempotency=key)
+    return await permitted(
+        request,
+        principal,
+        lambda by: append(org, events, idempotency=key, permits=append_permits(register, by)),
+    )
+
+
+async def permitted(
+    request: HttpRequest, principal: Principal, act: Callable[[Principal], Awaitable[T]]
+) -> T:
+    """Write something for a caller, whose key the transaction checks again.
+
+    Raises Unauthorized if the key was revoked since it was admitted; nothing is written then.
+    """
+    for _ in range(MAX_LOOKS):
+        try:
+            return await act(principal)
+        except StaleKey:
+            principal = await _renewed(request, principal)
+    raise DatabaseUnavailable("API keys of this org are revoked faster than a change is written")
+
+
+async def _renewed(request: HttpRequest, principal: Principal) -> Principal:
+    """Return the principal of a request's key as it is now. Raises Unauthorized."""
+    authenticator = services_of(request).authenticator
+    authenticator.forget(principal.key_id)
+    token = token_of(headers_of(request))
+    assert token is not None, "the request was admitted by its key"
+    state = request.scope["state"]
+    org, _ = state[ADMITTED]
+    renewed = await authenticator.principal(token)
+    state[ADMITTED] = org, renewed
+    return renewed
+
+
+def interruptible(request: HttpRequest) -> None:
+    """Let a request be broken off from here on if its key is revoked: it only reads or waits now."""
+    request.scope["state"][LIVE].interruptible = True
+
+
+def require_current(request: HttpRequest) -> None:
+    """Raise Unauthorized if the key of an admitted request was revoked meanwhile."""
+    if not has_current_key(request):
+        raise no_longer_valid()
+
+
+def has_current_key(request: HttpRequest) -> bool:
+    """Return whether the key of an admitted request is still valid; True if it needed none."""
+    _, principal = _admitted(request)
+    return principal is None or services_of(request).authenticator.is_current(principal)
+
+
 def services_of(request: HttpRequest) -> Services:
     """Return the services of this process; the request keeps them, as an append needs them often."""
     state = request.scope["state"]
@@ -123,7 +197,7 @@ def contract_of(request: HttpRequest) -> RouteContract:
 
 def actor_of(request: HttpRequest) -> str:
     """Return the caller as entries of the server name it: its API key."""
-    return f"key:{principal_of(request).key_id}"
+    return principal_of(request).actor
 
 
 def principal_of(request: HttpRequest) -> Principal:

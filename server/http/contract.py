@@ -37,6 +37,15 @@ class ResponseHeader(NamedTuple):
     example: str
     always: bool = True
 
+    def described(self) -> dict[str, Any]:
+        """Return the header as a part of the API's description."""
+        return {
+            "description": self.description,
+            "required": self.always,
+            "schema": {"type": "string"},
+            "example": self.example,
+        }
+
 
 NO_STORE: Final = ResponseHeader(
     "Cache-Control",
@@ -46,6 +55,11 @@ NO_STORE: Final = ResponseHeader(
 NO_SNIFFING: Final = ResponseHeader(
     "X-Content-Type-Options", "Browsers take the content for what its type says", "nosniff"
 )
+VARY: Final = ResponseHeader(
+    "Vary", "The request headers that the answer depends on", "authorization, x-api-key"
+)
+OF_EVERY_ANSWER: Final = (NO_STORE, NO_SNIFFING, VARY)
+"""Headers of all answers; a route's own description of one replaces it."""
 
 
 def text(description: str, example: str) -> dict[str, Any]:
@@ -66,7 +80,8 @@ class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
     """One route: the right it requires (None: any key), its body and the problems it answers.
 
     Every route with a right also answers 401, and 403 or 404 to the wrong key. An ``open`` route
-    needs no key, a ``public`` one needs none where the org's log is public. ``writes`` says
+    needs no key, a ``public`` one needs none where the org's log is public. An open route for
+    ``operators`` asks for the token of QUIRE_METRICS_TOKEN itself. ``writes`` says
     whether a call may change anything: every method but GET must say so. A route that
     ``reads_query`` refuses unknown parameters itself. ``raw`` is the content type of a body of any bytes. ``answers`` is for routes that
     write their bytes themselves: schema by media type; ``schemas`` makes named ones of theirs, and
@@ -78,6 +93,7 @@ class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
     right: Right | None = None
     open: bool = False
     public: bool = False
+    operators: bool = False
     writes: bool | None = None
     reads_query: bool = False
     raw: str | None = None

@@ -9,7 +9,6 @@ FEATURE: Final = Feature(
     routes=("server.http.routes.operations:router",),
     tags={"Operations": "For operators and their machines; no key is needed."},
     administrative=True,
-    tasks=("server.http.bodies:watch_bodies",),
     commands={
         "bench": Command("server.cli.operations.bench:bench", "Measure speed (in a checkout)."),
     },

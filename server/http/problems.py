@@ -64,7 +64,7 @@ class RequestTimeout(QuireError):
         "request-timeout",
         408,
         "The request took too long to arrive",
-        "the body did not arrive within 30 s; nothing was written",
+        "the body arrives too slowly: send at least 65536 bytes a second; nothing was written",
     )
 
 
@@ -162,7 +162,6 @@ def problem(
 ) -> Response[bytes]:
     """Return a problem response."""
     headers = dict(headers or {})
-    headers.setdefault("Cache-Control", "no-store")  # the resource may exist soon
     if kind.status in (429, 503) or kind is NotYetSigned.problem_type:
         headers.setdefault("Retry-After", str(RETRY_AFTER_S))
     if kind.status == 401:

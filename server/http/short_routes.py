@@ -7,6 +7,7 @@ the application; both run the same route function and answer the same problems.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
@@ -17,11 +18,27 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ledger.errors import QuireError
-from server.http.caller import HttpRequest, let_in
+from server.access.auth import no_longer_valid
+from server.access.directory import NotFound
+from server.access.live import LiveRequest
+from server.addresses import networks
+from server.http.caller import LIVE, HttpRequest, let_in
 from server.http.contract import CONTRACT, RouteContract
-from server.http.problems import on_http_error, on_quire_error, on_unexpected
+from server.http.operators import PRIVATE_PATHS, is_private
+from server.http.problems import (
+    MEDIA_TYPE,
+    NO_PATH,
+    document,
+    on_http_error,
+    on_quire_error,
+    on_unexpected,
+    problem_of,
+)
+from server.http.protocol.address import PROXY_RULES, ProxyRules
+from server.http.protocol.bytes_response import BytesResponse
 from server.http.protocol.reads import HeadersOnly, answer_options, methods_of
 from server.http.routes import appends, log
+from server.settings import Settings
 
 ORGS: Final = "/v1/orgs/"
 ENTRIES: Final = "/entries"
@@ -30,6 +47,9 @@ ANCHORS: Final = "/v1/log/"
 CHECKPOINT: Final = "checkpoint"
 TILE: Final = "tile/"
 ADD: Final = "add"
+LIFESPAN: Final = "lifespan"
+SETTINGS: Final = "settings"
+"""The key in the application's state of its settings."""
 
 
 class ShortRoute(NamedTuple):
@@ -45,6 +65,8 @@ class ShortRoutes:
 
     def __init__(self, app: Litestar) -> None:
         self.app = app
+        self._settings: Settings = app.state[SETTINGS]
+        self._serves_less = self._settings.metrics_port is not None
         self._append = self._short(appends.append_entries)
         self._add = self._short(log.add_to_log)
         self._checkpoint = self._short(log.org_checkpoint)
@@ -60,8 +82,12 @@ class ShortRoutes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
+        kind: str = scope["type"]
         if scope["type"] == ScopeType.HTTP:
             path, method = scope["path"], scope["method"]
+            if self._serves_less and not self._is_served(scope, path):
+                await _nothing_here(scope, receive, send)
+                return
             if method == "POST":
                 slug = path[len(ORGS) : -len(ENTRIES)]
                 if path.startswith(ORGS) and path.endswith(ENTRIES) and slug and "/" not in slug:
@@ -80,7 +106,34 @@ class ShortRoutes:
             if found is not None:
                 await self._call(*found, scope, receive, send)
                 return
-        await self.app(scope, receive, send)
+        elif kind == LIFESPAN:
+            # uvicorn copies this state to the connections and to each request.
+            scope.setdefault("state", {})[PROXY_RULES] = proxy_rules(self._settings)
+        await self._through_app(scope, receive, send)
+
+    async def _through_app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application; a request that is broken off for its key ends with 401, or nothing more."""
+        started = False
+
+        def sending(message: Any) -> Awaitable[None]:
+            nonlocal started
+            started = True
+            return send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except asyncio.CancelledError:
+            live: LiveRequest | None = scope.get("state", {}).get(LIVE)
+            task = asyncio.current_task()
+            if live is None or not live.ended or task is None:
+                raise
+            task.uncancel()
+            if not started:
+                await _refused(no_longer_valid())(scope, receive, send)
+
+    def _is_served(self, scope: Scope, path: str) -> bool:
+        """Return whether the listener of a request serves a path: the private one serves few."""
+        return path in PRIVATE_PATHS or not is_private(scope, self._settings)
 
     def _of_log(self, method: str, path: str) -> tuple[ShortRoute, tuple[str, ...]] | None:
         """Return the route of a log's resource, and the arguments of its function."""
@@ -125,3 +178,21 @@ class ShortRoutes:
         except Exception as error:  # noqa: BLE001 - the last handler, like the application's
             answer = on_unexpected(request, error).to_asgi_response(None, request)
         await answer(scope, receive, send)
+
+
+async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer 404 without a look at the application."""
+    await _refused(NotFound(NO_PATH))(scope, receive, send)
+
+
+def _refused(error: QuireError) -> BytesResponse:
+    """Return the answer to an error outside of any route."""
+    kind = problem_of(type(error))
+    headers = ((b"www-authenticate", b"Bearer"),) if kind.status == 401 else ()
+    body = document(kind, str(error))
+    return BytesResponse(kind.status, body, headers, MEDIA_TYPE.encode())
+
+
+def proxy_rules(settings: Settings) -> ProxyRules:
+    """Return the proxies whose word about the client's address is taken."""
+    return ProxyRules(networks(settings.trusted_proxies), settings.proxy_header.encode())

@@ -1,13 +1,12 @@
 """A response that is made while it is sent: bytes of unknown length, complete or broken off.
 
-Litestar's stream would log an error in the middle by itself, and would continue for a client that
-reads nothing.
+Litestar's stream would log an error in the middle by itself. A client that reads too slowly loses
+its connection (:mod:`server.http.protocol.watching.watched`), which ends the response.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Final
@@ -17,6 +16,7 @@ from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, Receiv
 
 from ledger.core.lasting import SILENT_S, LastingByKey
 from ledger.errors import QuireError
+from server.http.caller import LIVE
 
 log = structlog.get_logger("quire")
 
@@ -26,18 +26,14 @@ _broken_off = LastingByKey(
 
 LAG_S: Final = 0.5
 """A client that has not taken a piece after this time is slow: what it holds up is released."""
-STALL_S: Final = 30.0
-"""How long a client may read nothing, and how far it may fall behind the least rate."""
-LEAST_BYTES_S: Final = 32_768
-"""The least rate at which a client reads."""
 
 
 class StreamedResponse:
     """A response of these pieces; ``resources`` are released however it ends.
 
     If a piece can't be made, the connection ends without the last chunk (RFC 9112, section 7.1),
-    so that no client takes a part for the whole. ``name`` is the name of the response in the log. ``lags`` is
-    called when the client is slow; one below the least rate is disconnected.
+    so that no client takes a part for the whole. ``name`` is the name of the response in the log.
+    ``lags`` is called when the client is slow.
     """
 
     def __init__(
@@ -55,18 +51,18 @@ class StreamedResponse:
         self._resources = resources
         self._name = name
         self._lags = lags
-        self._waited_s = 0.0
-        self._sent_bytes = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Send the answer."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer; it is broken off if the caller's key is revoked."""
+        live = scope["state"].get(LIVE)
+        if live is not None:
+            live.interruptible = True
         disconnected = asyncio.ensure_future(_disconnected(receive))
         try:
             async with self._resources:
                 await self._send(send, disconnected)
-        except (QuireError, TimeoutError) as error:
-            reason = str(error) or f"the client reads less than {LEAST_BYTES_S >> 10} KiB a second"
-            _broken_off.failed(type(error), log.warning, reason, what=self._name)
+        except QuireError as error:
+            _broken_off.failed(type(error), log.warning, str(error), what=self._name)
         finally:
             disconnected.cancel()
 
@@ -90,20 +86,11 @@ class StreamedResponse:
             "body": body,
             "more_body": more,
         }
-        began_s = time.monotonic()
         lag = asyncio.get_running_loop().call_later(LAG_S, self._lags)
         try:
-            async with asyncio.timeout(self._patience_s()):
-                await send(event)
+            await send(event)
         finally:
             lag.cancel()
-            self._waited_s += time.monotonic() - began_s
-        self._sent_bytes += len(body)
-
-    def _patience_s(self) -> float:
-        """Return how long the next piece may wait: only the time that the client took counts."""
-        earned_s = self._sent_bytes / LEAST_BYTES_S
-        return min(STALL_S, STALL_S + earned_s - self._waited_s)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -33,14 +33,15 @@ from ledger.core.sequencer import (
 )
 from ledger.core.sequencer.heads.ending import intact_entry, trail_end
 from ledger.entry import decode_leaf, from_datetime
-from ledger.errors import QuireError
+from ledger.errors import AppendRefused, QuireError
 from ledger.event import LOSS_ACCEPTED, Event, EventFields
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeyHistory, open_org_checkpoint
-from ledger.storage import orgs
+from ledger.storage import accepted_doubts, orgs
 from ledger.storage.database import Database
 from ledger.storage.signing import SignerConnection
 from ledger.storage.signing_transaction import LockedTree
+from ledger.storage.trail import AppendTransaction
 from ledger.storage.trees import ANCHOR_LOG
 from server.access.administration import Administration
 from server.trails.appending import append_sealed
@@ -119,7 +120,7 @@ class Losses:
                 f"{org.slug} has lost nothing: its trail has all entries that this machine "
                 "acknowledged and signed. A frozen org is thawed with: quire orgs thaw"
             )
-        if await self._said(org, loss):  # a crash after step 1
+        if await self._said(org, loss):  # a crash after step 1 or 2
             self._heads.reset(org.id, loss.found)
         else:
             await self._append(org, loss, reason)
@@ -177,7 +178,10 @@ class Losses:
         return known if known is not None and known.size > tree.size else None
 
     async def _said(self, org: OrgFacts, loss: Loss) -> bool:
-        """Return whether the newest entry accepts this loss already."""
+        """Return whether the newest entry accepts this loss already: a crash followed it.
+
+        It is the acknowledged head if the crash came after step 2.
+        """
         entry = await intact_entry(self._database, org, loss.found, self._keyring)
         if entry is None or loss.acknowledged is None:
             return False
@@ -189,7 +193,9 @@ class Losses:
             opening = await opener(self._sealer, org, ())
             payload = opening.payload(leaf.payload.seal, entry.payload, entry.seq)
         said = msgspec.json.decode(payload or b"{}")
-        return bool(said.get("acknowledged") == _place(loss.acknowledged))
+        is_head = loss.acknowledged[:2] == loss.found[:2]
+        names_head = is_head or said.get("acknowledged") == _place(loss.acknowledged)
+        return bool(names_head and said.get("signed") == _size(loss.signed))
 
     async def _append(self, org: OrgFacts, loss: Loss, reason: str) -> None:
         """Write the entry; it thaws the org, which is recorded in the trail `system` too."""
@@ -198,10 +204,21 @@ class Losses:
         body = msgspec.json.encode({**act, "reason": reason, **loss.document()})
         event = Event(msgspec.json.decode(body, type=EventFields), body)
         accepted = AcceptedLoss(loss.found, loss.after)
+        rows = self._administration.register.row_key
+
+        async def accept_doubt(transaction: AppendTransaction) -> AppendRefused | None:
+            # Until the signer signs again, nothing else says that its doubt froze for this loss.
+            await accepted_doubts.accept(transaction, org.id, "operator", rows)
+            return None
 
         def request(sealed: Drafted) -> AppendRequest:
             return AppendRequest(
-                org.id, org.slug, sealed.drafts, erasures=sealed.erasures, thaw=accepted
+                org.id,
+                org.slug,
+                sealed.drafts,
+                erasures=sealed.erasures,
+                effect=accept_doubt,
+                thaw=accepted,
             )
 
         async def append(request: AppendRequest) -> Appended:

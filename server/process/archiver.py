@@ -36,7 +36,8 @@ from ledger.storage.trees import ANCHOR_LOG
 from server.keys.first_start import load_master_key
 from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import require_own_keys_in
-from server.process.child import run_child, until_leading
+from server.process.children.child import run_child, until_leading
+from server.process.children.context import ProcessContext
 from server.refusal import StartupRefused
 from server.settings import Settings
 from server.trails.archive_targets import named_target, policy_of
@@ -244,7 +245,7 @@ class Archiver:
         self._bytes += written.bytes
 
 
-def main() -> None:
+def main(context: ProcessContext) -> None:
     """Run the archiver's process, which the supervisor starts."""
     os.nice(NICENESS)
-    run_child(lambda context: Archiver(context.settings, context.database_url).run())
+    run_child(context, lambda context: Archiver(context.settings, context.database_url).run())

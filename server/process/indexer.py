@@ -21,7 +21,8 @@ from ledger.errors import DatabaseUnavailable, QuireError
 from ledger.sealing import index_key
 from ledger.storage.indexing import APPLICATION, IndexerConnection
 from server.keys.first_start import load_master_key
-from server.process.child import kept_running, run_child, until_leading
+from server.process.children.child import kept_running, run_child, until_leading
+from server.process.children.context import ProcessContext
 from server.refusal import StartupRefused
 from server.settings import Settings
 
@@ -91,7 +92,7 @@ def indexing(settings: Settings, database_url: str) -> Iterator[None]:
         yield
 
 
-def main() -> None:
+def main(context: ProcessContext) -> None:
     """Run the indexer's process, which the supervisor starts."""
     os.nice(NICENESS)
-    run_child(lambda context: Indexer(context.settings, context.database_url).run())
+    run_child(context, lambda context: Indexer(context.settings, context.database_url).run())

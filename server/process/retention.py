@@ -28,8 +28,8 @@ from server.keys.first_start import load_secrets
 from server.keys.head_memory import open_heads
 from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import require_own_keys_in
-from server.process.child import kept_running, run_child
-from server.process.context import ProcessContext
+from server.process.children.child import kept_running, run_child
+from server.process.children.context import ProcessContext
 from server.refusal import StartupRefused
 from server.settings import Settings
 from server.trails.clock import ServerClock
@@ -145,7 +145,7 @@ def _process(context: ProcessContext) -> RetentionProcess:
     return RetentionProcess(context.settings, context.database_url, context.login_url)
 
 
-def main() -> None:
+def main(context: ProcessContext) -> None:
     """Run the process of retention, which the supervisor starts."""
     os.nice(NICENESS)
-    run_child(lambda context: _process(context).run())
+    run_child(context, lambda context: _process(context).run())

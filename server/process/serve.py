@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import Final
 
 import structlog
 import uvicorn
@@ -35,14 +36,17 @@ from ledger.storage.orgs import any_org
 from server.access.beginnings import DEMO_KEY, PLATFORM_KEY, begin
 from server.access.platform_keys import KeyFile
 from server.http.protocol.listening import listen
+from server.http.protocol.open_files import raise_limit
+from server.http.protocol.watching.limits import RESERVED_CONNECTIONS
 from server.keys.first_start import load_secrets
 from server.keys.head_memory import open_heads
 from server.keys.key_files import close_command, exposure
 from server.keys.own_keys import claim, is_new
 from server.process.archiving import archiving
 from server.process.banner import banner
-from server.process.context import CONTEXT, ProcessContext
-from server.process.database.connections import warn_of_few_connections
+from server.process.children.context import CONTEXT, ProcessContext
+from server.process.children.forking import set_environment
+from server.process.database.connections import connections_needed, warn_of_few_connections
 from server.process.database.own_database import DatabaseUrls, own_database
 from server.process.database.required_logins import retention_login, signer_login
 from server.process.indexer import indexing
@@ -50,11 +54,15 @@ from server.process.logs import configure
 from server.process.retention import retaining
 from server.process.signing import signing
 from server.process.worker import application, uvicorn_config
-from server.settings import LOGIN_URLS, Settings
+from server.settings import Settings
 from server.settings.data_dir import concerns, make_data_dir
-from server.settings.environment import variable
 
 log = structlog.get_logger("quire")
+
+ASKED_FIRST_S: Final = 0.05
+ASKED_LAST_S: Final = 1.0
+ASKED_LESS: Final = 1.2
+"""The banner waits for readyz: first and longest pause between two calls, and the growth of pauses."""
 
 
 def serve(settings: Settings) -> int:
@@ -62,8 +70,12 @@ def serve(settings: Settings) -> int:
     configure(settings)
     settings = replace(settings, data_dir=make_data_dir(settings.data_dir))
     _report_concerns(settings)
-    listener = listen(settings.host, settings.port)
-    with contextlib.closing(listener), _ended_in_order(), _database(settings) as urls:
+    set_environment(settings.data_dir)
+    raise_limit(
+        settings.max_connections + RESERVED_CONNECTIONS + connections_needed(settings),
+        "lower QUIRE_MAX_CONNECTIONS.",
+    )
+    with _listening(settings) as listeners, _ended_in_order(), _database(settings) as urls:
         signer, retention = signer_login(settings, urls), retention_login(settings, urls)
         url = urls.server
         platform = asyncio.run(prepare(settings, url))
@@ -74,7 +86,7 @@ def serve(settings: Settings) -> int:
             retaining(settings, url, retention),
             _announced(settings, platform),
         ):
-            return _run(settings.without_logins(), url, listener)
+            return _run(settings.without_logins(), url, listeners)
 
 
 def _report_concerns(settings: Settings) -> None:
@@ -86,6 +98,19 @@ def _report_concerns(settings: Settings) -> None:
             found.append((f"{path} {complaint}", close_command(path)))
     for concern, command in found:
         log.warning(concern, command=command)
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
+    """Yield the listening sockets: that of the API, and the private one where it is configured."""
+    with contextlib.ExitStack() as closing:
+        api = closing.enter_context(listen(settings.host, settings.port))
+        listeners = [api]
+        if settings.metrics_port is not None:
+            options = "QUIRE_METRICS_HOST and QUIRE_METRICS_PORT"
+            private = listen(settings.metrics_host, settings.metrics_port, options)
+            listeners.append(closing.enter_context(private))
+        yield listeners
 
 
 @contextmanager
@@ -146,19 +171,17 @@ async def _prepare(settings: Settings, url: str, name: str) -> KeyFile:
         await database.close()
 
 
-def _run(settings: Settings, url: str, listener: socket.socket) -> int:
-    for name in LOGIN_URLS:  # this process may be the worker, and workers inherit its environment
-        os.environ.pop(variable(name), None)
+def _run(settings: Settings, url: str, listeners: list[socket.socket]) -> int:
     if settings.workers == 1:
         server = uvicorn.Server(uvicorn_config(settings, application(settings, url)))
-        server.run(sockets=[listener])
+        server.run(sockets=listeners)
         return 0 if server.started else 2  # 1 means that a trail has a fault
-    os.environ[CONTEXT] = ProcessContext(settings, url, os.getpid()).encoded()
+    os.environ[CONTEXT] = ProcessContext(settings, url).encoded()
     metrics = Path(tempfile.mkdtemp(prefix="quire-metrics-"))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     try:
         config = uvicorn_config(settings, "server.process.worker:worker")
-        Multiprocess(config, [listener]).run()
+        Multiprocess(config, listeners).run()
     finally:
         shutil.rmtree(metrics, ignore_errors=True)
     return 0
@@ -168,11 +191,15 @@ def _run(settings: Settings, url: str, listener: socket.socket) -> int:
 def _announced(settings: Settings, platform: KeyFile) -> Iterator[None]:
     """Print the banner once the server answers."""
     stop = threading.Event()
+    # A proxy of the environment has nothing to do with this machine's own address.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def announce() -> None:
-        while not stop.wait(0.05):
+        pause_s = ASKED_FIRST_S
+        while not stop.wait(pause_s):
+            pause_s = min(pause_s * ASKED_LESS, ASKED_LAST_S)
             with contextlib.suppress(OSError, urllib.error.URLError):
-                urllib.request.urlopen(f"{base_url(settings)}/readyz", timeout=5).close()  # noqa: S310
+                direct.open(f"{base_url(settings)}/readyz", timeout=5).close()
                 print(banner(settings, base_url(settings), platform), file=sys.stdout, flush=True)  # noqa: T201
                 return
 

@@ -32,7 +32,8 @@ from server.keys.first_start import load_log_keys
 from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import require_own_keys_in
 from server.process.attesting import AnchorAttesting
-from server.process.child import run_child, until_leading
+from server.process.children.child import run_child, until_leading
+from server.process.children.context import ProcessContext
 from server.refusal import StartupRefused
 from server.settings import Settings
 from server.trails.clock import ServerClock
@@ -180,6 +181,6 @@ class SignerProcess:
         return found.st_mtime_ns, found.st_ino, found.st_size
 
 
-def main() -> None:
+def main(context: ProcessContext) -> None:
     """Run the signer's process, which the supervisor starts."""
-    run_child(lambda context: SignerProcess(context.settings, context.database_url).run())
+    run_child(context, lambda context: SignerProcess(context.settings, context.database_url).run())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from server.process.child import kept_running
+from server.process.children.child import kept_running
 from server.settings import Settings
 
 

@@ -11,7 +11,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, cast
 
 import structlog
 import uvicorn
@@ -19,21 +19,22 @@ from litestar import Litestar
 
 from ledger.core.lasting import GRACE_S, Lasting
 from ledger.errors import DatabaseAway
+from server.addresses import networks
 from server.app.application import create_app
 from server.app.features import FEATURES
 from server.feature import Feature
-from server.http.protocol.connection import BoundedProtocol
+from server.http.protocol.factory import ProtocolFactory
+from server.http.protocol.watching.limits import ConnectionLimits
 from server.http.short_routes import ShortRoutes
 from server.keys.first_start import load_secrets
 from server.keys.keyring import LiveKeyring
-from server.process.context import ProcessContext
+from server.process.children.context import ProcessContext, follow_supervisor
 from server.process.logs import configure
 from server.settings import Settings
 from server.trails.services import Services
 
 log = structlog.get_logger("quire")
 
-KEEP_ALIVE_S: Final = 75
 AGAIN_S: Final = 0.5
 
 
@@ -79,8 +80,19 @@ def worker() -> ShortRoutes:
     """Return the application of a spawned worker; it ends when its supervisor has ended."""
     context = ProcessContext.from_environment()
     configure(context.settings)
-    context.follow()
+    follow_supervisor()
     return ShortRoutes(application(context.settings, context.database_url))
+
+
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """Return the limits of the connections of one server process."""
+    return ConnectionLimits(
+        connections=settings.max_connections,
+        per_address=settings.address_connections,
+        trusted=tuple(map(str, networks(settings.trusted_proxies))),
+        least_rate=settings.least_rate,
+        patience_s=settings.patience_seconds,
+    )
 
 
 def uvicorn_config(settings: Settings, app: Litestar | str) -> uvicorn.Config:
@@ -92,13 +104,12 @@ def uvicorn_config(settings: Settings, app: Litestar | str) -> uvicorn.Config:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http=BoundedProtocol,
+        http=cast("type[asyncio.Protocol]", ProtocolFactory(connection_limits(settings))),
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )

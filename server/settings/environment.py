@@ -19,7 +19,9 @@ _log = logging.getLogger(__name__)
 
 PREFIX: Final = "QUIRE_"
 KEY_ALIASES: Final = ("AUDIT_SECRET_KEY", "QWED_AUDIT_SECRET_KEY")
-CLIENT_NAMES: Final = frozenset({"QUIRE_URL", "QUIRE_API_KEY", "QUIRE_DEBUG"})
+CLIENT_NAMES: Final = frozenset(
+    {"QUIRE_URL", "QUIRE_API_KEY", "QUIRE_DEBUG", "QUIRE_INSECURE_HTTP"}
+)
 """Variables that only commands read."""
 
 

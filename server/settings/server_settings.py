@@ -11,13 +11,19 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import msgspec
 
+from server.addresses import networks
 from server.refusal import StartupRefused
 from server.settings import environment
 from server.settings.section import settings_of
 from server.settings.sections.archive import ArchiveSettings
+from server.settings.sections.connections import ConnectionSettings
 from server.settings.sections.database import DatabaseSettings
 from server.settings.sections.keys import KeySettings
-from server.settings.sections.serving import ListeningSettings, RunningSettings
+from server.settings.sections.serving import (
+    EdgeSettings,
+    ListeningSettings,
+    RunningSettings,
+)
 from server.settings.sections.signing import AttestationSettings, SigningSettings
 from server.settings.sections.trails import AppendSettings, BundleSettings, TimeSettings
 
@@ -42,6 +48,8 @@ class SettingDoc(NamedTuple):
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Settings(
     ListeningSettings,
+    EdgeSettings,
+    ConnectionSettings,
     DatabaseSettings,
     KeySettings,
     SigningSettings,
@@ -138,7 +146,7 @@ class Settings(
         return f"Settings({', '.join(shown)})"
 
     def _contradictions(self) -> list[str]:
-        problems = self._login_contradictions()
+        problems = [*self._login_contradictions(), *self._edge_contradictions()]
         if self.tsa_url is not None and self.tsa_ca is None:
             problems.append(
                 "QUIRE_TSA_URL is set, but QUIRE_TSA_CA is not: name the PEM file of the "
@@ -175,6 +183,23 @@ class Settings(
             problems.append(
                 f"QUIRE_WORKERS * QUIRE_POOL_SIZE is {connections} connections; the embedded "
                 f"PostgreSQL has {EMBEDDED_CONNECTIONS_MAX}. Lower one of them."
+            )
+        return problems
+
+    def _edge_contradictions(self) -> list[str]:
+        problems = []
+        try:
+            if any(found.prefixlen == 0 for found in networks(self.trusted_proxies)):
+                problems.append(
+                    "QUIRE_TRUSTED_PROXIES trusts every address: then every client could name any "
+                    "address as its own. Give the ranges that your proxies connect from."
+                )
+        except ValueError as error:
+            problems.append(f"QUIRE_TRUSTED_PROXIES: {error}.")
+        if self.metrics_port == self.port:
+            problems.append(
+                f"QUIRE_METRICS_PORT and QUIRE_PORT are both {self.port}: the private listener "
+                "needs a port of its own."
             )
         return problems
 

@@ -16,7 +16,9 @@ from ledger.core.org import OrgFacts
 from ledger.core.sealing.sealer import Drafted, Sealer
 from ledger.core.sequencer import Appended, AppendRequest, KeyDigest, Sequencer, StaleSeal
 from ledger.errors import DatabaseUnavailable, InvalidEvent, PayloadTooLarge, ProblemType
-from ledger.event import Event, EventFields, parse_json, parse_msgpack, parse_ndjson
+from ledger.event import Event, EventFields, in_haste
+from ledger.intake import BodyForm, IntakeLimits, ParserPool, parse_body
+from server.access.permits import NOT_CHECKED, AppendPermits
 from server.trails.entry_kinds import ADDED
 
 MAX_SEALINGS: Final = 5
@@ -29,6 +31,14 @@ JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
 MSGPACK: Final = "application/msgpack"
 BODY_TYPES: Final = (JSON, NDJSON, MSGPACK)
+_FORMS: Final = {
+    "": BodyForm.JSON,
+    JSON: BodyForm.JSON,
+    NDJSON: BodyForm.NDJSON,
+    MSGPACK: BodyForm.MSGPACK,
+}
+HASTE_BYTES: Final = 4_096
+"""Bytes of a request that are checked at Python's speed on the event loop: about a millisecond."""
 
 
 class UnsupportedBody(InvalidEvent):
@@ -40,13 +50,6 @@ class UnsupportedBody(InvalidEvent):
         "Unsupported content type",
         'send application/json, application/x-ndjson, application/msgpack, not "text/csv"',
     )
-
-
-class IntakeLimits(msgspec.Struct, frozen=True):
-    """The bounds of one request: events, and bytes of one event's payload."""
-
-    max_events: int
-    max_payload: int
 
 
 async def append_sealed(
@@ -85,19 +88,31 @@ class Appender:
         self._sealer = sealer
         self._digest_key = sealing.derive(master_key, "idempotency")
         self._intake = intake
+        self.parsers = ParserPool()
         self._require_signed = require_signed
 
     def parse(self, body: bytes, content_type: str) -> tuple[list[Event], bool]:
         """Return the events of a body, and whether it was a single object."""
-        events, payload = self._intake.max_events, self._intake.max_payload
-        if content_type in ("", JSON):
-            return parse_json(body, max_events=events, max_payload=payload)
-        if content_type == NDJSON:
-            return parse_ndjson(body, max_events=events, max_payload=payload), False
-        if content_type == MSGPACK:
-            return parse_msgpack(body, max_events=events, max_payload=payload), False
-        shown = "".join(char if char.isprintable() else "\ufffd" for char in content_type[:80])
-        raise UnsupportedBody(f'send {", ".join(BODY_TYPES)}, not "{shown}"')
+        return parse_body(self.form(content_type), body, self._intake)
+
+    def parse_in_haste(self, body: bytes, content_type: str) -> tuple[list[Event], bool]:
+        """Do the same, or raise NeedsTime for a body that would hold up other requests."""
+        with in_haste(HASTE_BYTES):
+            return self.parse(body, content_type)
+
+    async def parse_aside(
+        self, org: OrgFacts, body: bytes, content_type: str
+    ) -> tuple[list[Event], bool]:
+        """Do the same in another process. Raises QueueFull, ParserLost."""
+        return await self.parsers.parse(org.id, self.form(content_type), body, self._intake)
+
+    def form(self, content_type: str) -> BodyForm:
+        """Return the form of a body of this media type. Raises UnsupportedBody."""
+        form = _FORMS.get(content_type)
+        if form is None:
+            shown = "".join(char if char.isprintable() else "\ufffd" for char in content_type[:80])
+            raise UnsupportedBody(f'send {", ".join(BODY_TYPES)}, not "{shown}"')
+        return form
 
     def added(self, data: bytes) -> Event:
         """Return the event that records any bytes, as base64. Raises PayloadTooLarge."""
@@ -109,24 +124,33 @@ class Appender:
         return Event(EventFields(event_type=ADDED), payload)
 
     async def append(
-        self, org: OrgFacts, events: list[Event], *, idempotency: KeyDigest | None = None
+        self,
+        org: OrgFacts,
+        events: list[Event],
+        *,
+        idempotency: KeyDigest | None = None,
+        permits: AppendPermits = NOT_CHECKED,
     ) -> Appended:
         """Append the events; return once they are durable.
 
-        Raises SigningLate if earlier entries of the org are unsigned for too long.
+        Raises SigningLate if earlier entries of the org are unsigned for too long, and StaleKey if
+        the caller's key is no longer the one of the ``permits``.
         """
         self._require_signed(org)
         unique = self._unique(org, events)
 
         def request(sealed: Drafted) -> AppendRequest:
-            return AppendRequest(
+            made = AppendRequest(
                 org.id,
                 org.slug,
                 sealed.drafts,
                 erasures=sealed.erasures,
                 idempotency=idempotency,
                 unique=unique,
+                effect=permits.effect,
             )
+            made.permit = permits.permit
+            return made
 
         return await append_sealed(self._sequencer.append, self._sealer, org, events, request)
 

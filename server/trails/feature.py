@@ -52,6 +52,7 @@ FEATURE: Final = Feature(
         "server.trails.tasks:keep_up",
         "server.trails.tasks:follow_notifications",
         "server.trails.tasks:follow_register",
+        "server.trails.tasks:end_revoked",
         "server.trails.tasks:watch_signed_trees",
         "server.trails.tasks:watch_lateness",
         "server.trails.tasks:sync_heads",

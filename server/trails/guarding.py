@@ -24,6 +24,8 @@ from ledger.storage.database import Database
 from ledger.storage.trail import AppendTransaction
 from server import metrics
 from server.access.administration import Administration
+from server.access.auth import Principal
+from server.access.permits import holding
 from server.trails.appending import append_sealed
 from server.trails.entry_kinds import DISCLOSED, ERASED, THAWED
 
@@ -94,8 +96,13 @@ class TrailGuard:
         metrics.FROZEN.inc()
         await self._sequencer.freezes.freeze(org_id, record.slug, reason, found)
 
-    async def thaw(self, org: OrgFacts, reason: str, key_id: str) -> None:
-        """Let a frozen org accept entries again; record the reason as an entry of its trail."""
+    async def thaw(
+        self, org: OrgFacts, reason: str, key_id: str, by: Principal | None = None
+    ) -> None:
+        """Let a frozen org accept entries again; record the reason as an entry of its trail.
+
+        ``by``, here and below, is the caller whose key must be valid up to the commit.
+        """
         await self.register.catch_up()
         freeze = self.register.state.frozen.get(org.id)
         record = await orgs.org_by_id(self._database, org.id)
@@ -116,9 +123,11 @@ class TrailGuard:
             await accepted_doubts.accept(transaction, org.id, key_id, self.register.row_key)
             return None
 
-        await self._append(org, payload, None, about, accept, thaw=True)
+        await self._append(org, payload, None, by, about, accept, thaw=True)
 
-    async def erase(self, org: OrgFacts, name: str, key_id: str) -> Appended:
+    async def erase(
+        self, org: OrgFacts, name: str, key_id: str, by: Principal | None = None
+    ) -> Appended:
         """Destroy a subject's key and row, and record it in the trail, in one transaction.
 
         Raises NothingToErase if the org does not have this subject.
@@ -135,24 +144,31 @@ class TrailGuard:
 
         payload = {"event_type": ERASED, "actor": f"key:{key_id}", "action": "erase", "ref": ref}
         about = _About(ChangeKind.ERASED, Change(org_id=org.id, ref=ref), {"org": org.slug})
-        appended = await self._append(org, payload, ref, about, erase)
+        appended = await self._append(org, payload, ref, by, about, erase)
         self._sealer.forget(org)
         return appended
 
     async def record(self, org: OrgFacts, event: Mapping[str, object]) -> Appended:
         """Record in a trail an act of the server, before or after it."""
-        return await self._append(org, event, None)
+        return await self._append(org, event, None, None)
 
-    async def disclosed(self, org: OrgFacts, scope: Mapping[str, object], key_id: str) -> Appended:
+    async def disclosed(
+        self,
+        org: OrgFacts,
+        scope: Mapping[str, object],
+        key_id: str,
+        by: Principal | None = None,
+    ) -> Appended:
         """Record that a bundle discloses sealed payloads or names, before it is sent."""
         act = {"event_type": DISCLOSED, "actor": f"key:{key_id}", "action": "disclose"}
-        return await self._append(org, {**act, **scope}, None)
+        return await self._append(org, {**act, **scope}, None, by)
 
     async def _append(
         self,
         org: OrgFacts,
         payload: Mapping[str, object],
         ref: str | None,
+        by: Principal | None,
         about: _About | None = None,
         effect: Effect | None = None,
         *,
@@ -162,6 +178,8 @@ class TrailGuard:
         if about is not None and org.slug == SYSTEM_ORG:
             # One entry of this trail is both.
             payload, about = {**payload, "register": about.change}, None
+        if about is None:  # else the change's own entry is refused
+            effect = holding(self.register, by, effect)
         body = msgspec.json.encode(payload)
         event = Event(msgspec.json.decode(body, type=EventFields), body)
 
@@ -182,7 +200,8 @@ class TrailGuard:
             if about is None:
                 return await self._sequencer.append(request)
             actor = str(payload["actor"])
-            return (await self._administration.append_with([request], *about, actor=actor))[0]
+            change = self._administration.append_with([request], *about, actor=actor, by=by)
+            return (await change)[0]
 
         return await append_sealed(append, self._sealer, org, [event], request)
 

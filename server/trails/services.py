@@ -33,6 +33,7 @@ from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.extent import SigningLimits
 from ledger.core.verification.work.row_check import RowTrust
 from ledger.errors import ClockUnsteady
+from ledger.intake import IntakeLimits
 from ledger.keys import SigningKeyring
 from ledger.sealing import index_key, row_key
 from ledger.storage import migrate, partitions
@@ -45,6 +46,7 @@ from server import metrics
 from server.access.administration import Administration
 from server.access.auth import Authenticator
 from server.access.directory import Directory
+from server.access.live import LiveRequests
 from server.access.quotas import Quotas
 from server.feature import load
 from server.keys.first_start import ServerSecrets
@@ -52,13 +54,14 @@ from server.keys.head_memory import open_heads
 from server.keys.log_trust import TrustSource
 from server.keys.own_keys import check_values, require_own_keys_in
 from server.settings import Settings
-from server.trails.appending import Appender, IntakeLimits
+from server.trails.appending import Appender
 from server.trails.archive_targets import target_settings
 from server.trails.clock import ServerClock
 from server.trails.entry_bundles import EntryBundles
 from server.trails.guarding import TrailGuard
 from server.trails.signed.growth import TreeGrowthWaiters
 from server.trails.signed.lateness import SigningWatch
+from server.trails.signed.stops import SignerFreezes
 
 log = structlog.get_logger("quire")
 
@@ -122,7 +125,9 @@ class Services:
             self.register,
             lambda slug: new_org_key(secrets.master_key, slug),
         )
+        self.signer_freezes = SignerFreezes(database, self.register, self.sequencer)
         self.authenticator = Authenticator(database, secrets.master_key, self.register)
+        self.live = LiveRequests(self.authenticator.is_current, self.register.catch_up)
         self.directory = Directory(database, self.register)
         self.guard = TrailGuard(database, self.sequencer, self.sealer, self.administration)
         self.trust = TrustSource(settings)
@@ -131,27 +136,7 @@ class Services:
         )
         self.limits = _limits(settings)
         self.verification_table = VerificationTable(database, self._row_key)
-        self.verifications = VerificationJobs(
-            self.verification_table,
-            database.url,
-            lambda: keyring(True),
-            self.guard.faults_found,
-            self.forged_rows,
-            trust=lambda target: self.trust.of(target.org_id, target.org),
-            archive=None
-            if settings.archive_target is None
-            else ArchiveAt(settings.archive_target, target_settings(settings)),
-            limits=self.limits,
-            acknowledged=heads.get,
-            index_key=index_key(secrets.master_key),
-            rows=lambda: RowTrust(
-                self._row_key,
-                partial(closed_people, secrets.master_key),
-                self.trust.statements() or None,
-                check_values(secrets.master_key, keyring(True)),
-                self.register,
-            ),
-        )
+        self.verifications = self._verifications(secrets.master_key)
         self.growth = TreeGrowthWaiters(database)
         self.prover = Prover(database)
         past = ArchivePast(database, settings.archive_target, target_settings(settings))
@@ -164,6 +149,29 @@ class Services:
         )
         self._parts: dict[Callable[[Services], Any], Any] = {}
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _verifications(self, master_key: bytes) -> VerificationJobs:
+        """Return the jobs of verification, with all that a verdict is compared with."""
+        target, keyring = self.settings.archive_target, self.keyring
+        return VerificationJobs(
+            self.verification_table,
+            self.database.url,
+            lambda: keyring(True),
+            self.guard.faults_found,
+            self.forged_rows,
+            trust=lambda of: self.trust.of(of.org_id, of.org),
+            archive=None if target is None else ArchiveAt(target, target_settings(self.settings)),
+            limits=self.limits,
+            acknowledged=self.heads.get,
+            index_key=index_key(master_key),
+            rows=lambda: RowTrust(
+                self._row_key,
+                partial(closed_people, master_key),
+                self.trust.statements() or None,
+                check_values(master_key, keyring(True)),
+                self.register,
+            ),
+        )
 
     @classmethod
     async def open(
@@ -233,6 +241,7 @@ class Services:
         """Drain the sequencer within the shutdown limit, then close everything."""
         await self.sequencer.close(self.settings.shutdown_seconds)
         await self.verifications.close()
+        await self.appender.parsers.close()
         for task in self._tasks:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

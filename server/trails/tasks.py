@@ -9,7 +9,7 @@ import structlog
 
 from ledger.core.lasting import GRACE_S, Lasting
 from ledger.core.sequencer import HeadMemoryUnavailable
-from ledger.errors import ClockUnsteady, DatabaseUnavailable
+from ledger.errors import AppendRefused, ClockUnsteady, DatabaseUnavailable, StorageError
 from ledger.storage import listen, partitions
 from server.trails.services import Services
 
@@ -54,7 +54,12 @@ async def watch_lateness(services: Services) -> None:
 async def follow_notifications(services: Services) -> None:
     """Drop cached values that another process changed."""
 
+    def revoked(key_id: str) -> None:
+        services.authenticator.forget(key_id)
+        services.live.revoked()
+
     def missed() -> None:
+        services.live.revoked()
         services.authenticator.forget_all()
         services.directory.forget_all()
         services.growth.announced("")
@@ -62,7 +67,7 @@ async def follow_notifications(services: Services) -> None:
     await listen.follow(
         services.database.url,
         {
-            "quire_keys": services.authenticator.forget,
+            "quire_keys": revoked,
             "quire_orgs": services.directory.forget,
             "quire_checkpoints": services.growth.announced,
         },
@@ -70,13 +75,22 @@ async def follow_notifications(services: Services) -> None:
     )
 
 
+async def end_revoked(services: Services) -> None:
+    """End the streams and waiting requests of keys that are no longer valid."""
+    await services.live.watch()
+
+
 async def follow_register(services: Services) -> None:
-    """Follow the trail `system`, so that a freeze by another process is known here soon."""
+    """Follow the trail `system`, so that a freeze by another process is known here soon.
+
+    Freezes by the signer are recorded in it.
+    """
     trouble = Lasting("the register waits", "the register is followed again", grace_s=GRACE_S)
     while True:
         try:
             await services.register.catch_up()
-        except DatabaseUnavailable as error:
+            await services.signer_freezes.record()
+        except (StorageError, AppendRefused) as error:
             trouble.failed(log.warning, str(error), early=log.info)
         else:
             trouble.fine()

@@ -15,13 +15,18 @@ import structlog
 from ledger.core.lasting import SILENT_S, Lasting, LastingByKey, end_silent
 from ledger.errors import ClockUnsteady
 from ledger.submission import SUBMISSION_BYTES_MAX
+from server.http.protocol.watching.receiving import (
+    BodyLate,
+    BodyTooLarge,
+    ClientGone,
+    body_of_request,
+)
 from server.witness.cosigner import Cosigner, CosignerAnswer
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-BODY_TIMEOUT_S: Final = 10.0
 _NO_TIME: Final = CosignerAnswer(
     503, b"the witness's clock can't be trusted now; try again later\n"
 )
@@ -31,7 +36,7 @@ _UNAVAILABLE: Final = CosignerAnswer(
 _TOO_LARGE: Final = CosignerAnswer(
     413, f"a submission has at most {SUBMISSION_BYTES_MAX} bytes\n".encode()
 )
-_TOO_SLOW: Final = CosignerAnswer(408, f"the body took more than {BODY_TIMEOUT_S:g} s\n".encode())
+_TOO_SLOW: Final = CosignerAnswer(408, b"the body arrives too slowly\n")
 _NOT_FOUND: Final = CosignerAnswer(404, b"not found; a witness serves /add-checkpoint\n")
 _NO_METHOD: Final = b"method not allowed; /add-checkpoint takes POST, a checkpoint GET\n"
 _ADD: Final = "/add-checkpoint"
@@ -39,10 +44,6 @@ _OF_ADD: Final = "OPTIONS, POST"
 _OF_CHECKPOINT: Final = "GET, HEAD, OPTIONS"
 
 log = structlog.get_logger("quire.witness")
-
-
-class _ClientDisconnected(Exception):
-    """The client disconnected before its request was complete."""
 
 
 class WitnessApp:
@@ -70,8 +71,8 @@ class WitnessApp:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
         try:
-            answer = await self._answer(scope["method"], scope["path"], receive)
-        except _ClientDisconnected:
+            answer = await self._answer(scope, receive)
+        except ClientGone:
             return
         except sqlite3.Error as error:
             self._state_fails.failed(log.error, str(error))
@@ -85,7 +86,8 @@ class WitnessApp:
         end_silent()
         await _send(send, answer, with_body=scope["method"] != "HEAD")
 
-    async def _answer(self, method: str, path: str, receive: Receive) -> CosignerAnswer:
+    async def _answer(self, scope: Message, receive: Receive) -> CosignerAnswer:
+        method, path = scope["method"], scope["path"]
         origin = self._paths.get(path)
         if path != _ADD and origin is None:
             return _NOT_FOUND
@@ -96,7 +98,7 @@ class WitnessApp:
             return CosignerAnswer(405, _NO_METHOD, allow=allow)
         if origin is not None:
             return await self._in_thread(partial(self._cosigner.latest, origin))
-        body = await _body(receive)
+        body = await _body(scope["state"], receive)
         return body if isinstance(body, CosignerAnswer) else await self._add(body)
 
     async def _add(self, body: bytes) -> CosignerAnswer:
@@ -110,23 +112,14 @@ class WitnessApp:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-async def _body(receive: Receive) -> bytes | CosignerAnswer:
+async def _body(state: Message, receive: Receive) -> bytes | CosignerAnswer:
     """Return the whole body, or the answer to a body that is too large or too slow."""
-    received = bytearray()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            more = True
-            while more:
-                message = await receive()
-                if message["type"] != "http.request":
-                    raise _ClientDisconnected
-                received += message.get("body", b"")
-                if len(received) > SUBMISSION_BYTES_MAX:
-                    return _TOO_LARGE
-                more = message.get("more_body", False)
-    except TimeoutError:
+        return await body_of_request(state, receive, SUBMISSION_BYTES_MAX)
+    except BodyTooLarge:
+        return _TOO_LARGE
+    except BodyLate:
         return _TOO_SLOW
-    return bytes(received)
 
 
 async def _send(send: Send, answer: CosignerAnswer, *, with_body: bool) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import structlog
 import uvicorn
 
 from ledger.core.clock import SECOND_US, WallClock
-from server.http.protocol.connection import BoundedProtocol
+from server.http.protocol.factory import ProtocolFactory
 from server.http.protocol.listening import address, listen
+from server.http.protocol.open_files import raise_limit
+from server.http.protocol.watching.limits import ConnectionLimits
 from server.refusal import StartupRefused
 from server.settings.data_dir import concerns
 from server.witness.app import WitnessApp
@@ -25,8 +28,8 @@ from server.witness.home import WitnessDirectory, load_keys, load_logs
 
 log = structlog.get_logger("quire.witness")
 
-CONNECTIONS_MAX: Final = 256
-KEEP_ALIVE_S: Final = 75
+LIMITS: Final = ConnectionLimits(connections=1_024, per_address=256, reserve=0, patience_s=10.0)
+"""Submissions are small. A submission waits for the one thread that checks them."""
 SHUTDOWN_S: Final = 10
 
 
@@ -47,20 +50,19 @@ def serve(
         )
     for concern, command in concerns(directory, "the witness's directory"):
         log.warning(concern, command=command)
+    raise_limit(LIMITS.connections, "ask your system for more.")
     with closing(listen(host, port)) as listener, closing(WitnessHeads(home.heads)) as heads:
         app = WitnessApp(Cosigner(logs, signers, heads, _seconds(WallClock())), origins)
         config = uvicorn.Config(
             app,
             loop="uvloop",
-            http=BoundedProtocol,
+            http=cast("type[asyncio.Protocol]", ProtocolFactory(LIMITS)),
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=CONNECTIONS_MAX,
-            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=SHUTDOWN_S,
         )
         logs_served = "1 log" if len(origins) == 1 else f"{len(origins)} logs"

@@ -7,6 +7,7 @@ connection would; the step is a double that cuts its own connection.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import count
 from secrets import token_hex
 from typing import Any
 
@@ -21,12 +22,25 @@ from ledger.storage.api_keys import ApiKeyRow
 from ledger.storage.trail import AppendTransaction
 from server.access.administration import Administration
 from server.access.api_keys import ApiKeys
-from tests.support.broken_steps import broken
+from tests.support.broken_steps import broken, broken_statement
 from tests.support.clusters import Database
 from tests.support.orgs import MASTER_KEY, at_work
 from tests.support.trails import RING
 
-STEPS = ["begin", "lock_heads", "copy_entries", "move_heads", "commit"]
+STEPS = ["begin", "lock_heads", "change_rows", "copy_entries", "move_heads", "commit"]
+AT_ONCE = "change_at_once"
+"""The only step where the process knows the end of the trail `system`."""
+
+
+def steps_of(act: Act) -> list[str]:
+    """The steps of a change: a revocation has statements of its own, for several rows."""
+    several = [step for step in STEPS if step != "change_rows"]
+    return several if act is revoke else [AT_ONCE, *STEPS]
+
+
+def forget_the_end(work: Administration) -> None:
+    """Make the process read the end of `system` before the next change, as after another's."""
+    work.sequencer._tools.heads._heads.clear()
 
 
 async def consistent(database: storage.Database) -> tuple[int, int]:
@@ -83,11 +97,13 @@ async def test_a_change_that_breaks_at_any_step_is_whole(
     shared_database: Database, monkeypatch: pytest.MonkeyPatch, act: Act
 ) -> None:
     async with at_work(shared_database) as (database, work):
-        for step in STEPS:
+        for step in steps_of(act):
             for after in (False, True):
                 slug = f"org-{token_hex(4)}"
                 org = await work.create_org(slug, "One", "plain")
                 await work.add_key(ApiKeyRow(token_hex(8), org.id, "k", "admin", b"h" * 32), slug)
+                if step != AT_ONCE:
+                    forget_the_end(work)
                 with monkeypatch.context() as patched:
                     breaks = broken(patched, AppendTransaction, step, after=after)
                     await act(database, work, slug)
@@ -105,12 +121,31 @@ async def test_a_change_that_can_not_be_made_leaves_neither_row_nor_entry(
         await work.add_key(ApiKeyRow(token_hex(8), org.id, "k", "admin", b"h" * 32), slug)
         before = await consistent(database)
         for act in ACTS.values():
-            for step in STEPS[:-1]:
+            for step in [step for step in steps_of(act)[:-1] if step != AT_ONCE]:
+                forget_the_end(work)
                 with monkeypatch.context() as patched:
                     broken(patched, AppendTransaction, step, after=False, times=10**9)
                     with pytest.raises(DatabaseUnavailable):
                         await act(database, work, slug)
         assert await consistent(database) == before
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_revocation_that_breaks_at_any_statement_is_whole(
+    shared_database: Database, monkeypatch: pytest.MonkeyPatch, *, after: bool
+) -> None:
+    async with at_work(shared_database) as (database, work):
+        for number in count():
+            slug = f"org-{token_hex(4)}"
+            org = await work.create_org(slug, "One", "plain")
+            await work.add_key(ApiKeyRow(token_hex(8), org.id, "k", "admin", b"h" * 32), slug)
+            with monkeypatch.context() as patched:
+                cuts = broken_statement(patched, number, after=after)
+                await revoke(database, work, slug)
+            await consistent(database)
+            if not cuts:
+                break
+        assert number > 3
 
 
 async def test_two_processes_change_rows_at_once(shared_database: Database) -> None:
@@ -138,5 +173,5 @@ async def test_a_snapshot_spares_the_fold_and_an_older_one_changes_nothing(
         counted = await consistent(database)
         await database.fetch("SELECT 1")
         async with at_work(shared_database) as (_, other):
-            assert other.register.state.encoded() == work.register.state.encoded()
+            assert other.register.state.stored() == work.register.state.stored()
         assert await consistent(database) == counted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from itertools import pairwise
 from secrets import token_hex
 from typing import Any
 
@@ -12,10 +13,12 @@ import asyncpg
 import pytest
 
 from ledger.chain import ChainHead
-from ledger.core.register import NOT_AUTHENTIC, ORGS, Register, RegisterCut
+from ledger.core.register import NOT_AUTHENTIC, ORGS, Register, RegisterCut, snapshots
+from ledger.core.register.snapshots import SnapshotSchedule
 from ledger.sealing import row_key
 from ledger.storage import database as storage
 from ledger.storage import orgs
+from ledger.storage import register as register_storage
 from ledger.storage.api_keys import ApiKeyRow
 from server.access.api_keys import ApiKeys
 from tests.support import blocks
@@ -247,3 +250,108 @@ async def test_a_trail_that_was_cut_before_a_start_is_refused(
     register = Register(six_orgs, lambda _: RING, row_key(MASTER_KEY), lambda _: newest)
     with pytest.raises(RegisterCut, match="accept-loss system"):
         await register.open()
+
+
+def reads_of(register: Register, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The ranges of seqs that a register reads from now on."""
+    read, ranges = register_storage.entries, list[tuple[int, int]]()
+
+    def counted(database: Any, org_id: int, first: int, last: int) -> Any:
+        ranges.append((first, last))
+        return read(database, org_id, first, last)
+
+    monkeypatch.setattr(register_storage, "entries", counted)
+    return ranges
+
+
+@pytest.mark.parametrize("plant", [plant_after, plant_next], ids=["after", "next"])
+async def test_planted_blocks_are_read_once(
+    database: Database,
+    six_orgs: storage.Database,
+    monkeypatch: pytest.MonkeyPatch,
+    plant: Tamper,
+) -> None:
+    register = await opened(six_orgs)
+    assert register.system_id is not None
+    async with superuser(database) as connection:
+        await plant(connection, register.system_id)
+    ranges = reads_of(register, monkeypatch)
+    for _ in range(3):
+        await register.catch_up()
+    assert len(ranges) == 1
+    await _reported(six_orgs, "the trail system was changed")
+
+
+async def test_beside_planted_blocks_only_new_ones_are_read(
+    database: Database, six_orgs: storage.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with at_work(database) as (_, work):
+        await work.create_org("org-6", "Org", "plain")
+        register = await opened(six_orgs)
+        assert register.system_id is not None
+        async with superuser(database) as connection:
+            await plant_after(connection, register.system_id)
+        await register.catch_up()
+        ranges = reads_of(register, monkeypatch)
+        await work.create_org("org-7", "Org", "plain")
+        await register.catch_up()
+        assert ranges == [(8, 8)]
+        assert register.has(ORGS, "org-7")
+
+
+async def test_a_block_that_was_refused_is_read_again_when_it_is_put_right(
+    database: Database, six_orgs: storage.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with at_work(database) as (_, work):
+        register = await opened(six_orgs)
+        await work.create_org("org-7", "Org", "plain")
+        assert register.system_id is not None
+        payloads: list[bytes] = []
+
+        def blank(payload: bytes) -> bytes:
+            payloads.append(payload)
+            return b"{}"
+
+        async with superuser(database) as connection:
+            await connection.execute(
+                "UPDATE heads SET seq = seq - 1 WHERE org_id = $1", register.system_id
+            )
+            await blocks.edit(connection, register.system_id, 7, payload=blank)
+        await register.catch_up()
+        assert not register.has(ORGS, "org-7")
+        async with superuser(database) as connection:
+            await blocks.edit(connection, register.system_id, 7, payload=lambda _: payloads[0])
+        await register.catch_up()
+        assert register.has(ORGS, "org-7")
+
+
+async def test_snapshots_are_stored_while_a_server_runs(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a damaged old entry costs only the rows since the snapshot before it, or none."""
+    monkeypatch.setattr(snapshots, "LEAST_ENTRIES", 4)
+    async with at_work(database) as (opened_, work):
+        work.register._schedule.due = 4
+        for number in range(ORGS_MADE):
+            await work.create_org(f"org-{number}", "Org", "plain")
+        storing = work.register._storing
+        assert storing is not None
+        await storing
+        rows = await opened_.fetch("SELECT seq FROM register_snapshots")
+        assert [row[0] for row in rows] == [4]
+        assert work.register.system_id is not None
+        async with superuser(database) as connection:
+            await blocks.remove(connection, work.register.system_id, 2, 2)
+        assert await known(opened_, await opened(opened_)) == [*range(ORGS_MADE)]
+
+
+def test_the_schedule_of_snapshots_is_the_same_for_all_and_bounded() -> None:
+    one, other = SnapshotSchedule(), SnapshotSchedule()
+    taken = [seq for seq in range(100_000) if one.reaches(seq)]
+    other.reaches(31_415)
+    assert [seq for seq in range(31_416, 100_000) if other.reaches(seq)] == [
+        seq for seq in taken if seq > 31_415
+    ]
+    assert taken[:4] == [64, 128, 192, 256]
+    assert max(after - before for before, after in pairwise([*taken, 100_000])) <= 20_000
+    assert sum(taken) <= 5 * 100_000, "all together have five times the bytes of the last"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import asyncpg
 import pytest
 
+from ledger.core.org import OrgFacts
 from ledger.core.register import FaultSeqs, RecordedFreeze, Register
 from ledger.errors import OrgFrozen
 from ledger.sealing import row_key
+from server.trails.signed.stops import SignerFreezes
 from tests.support.clusters import Database
+from tests.support.office import Office, office
 from tests.support.orgs import MASTER_KEY, at_work
 from tests.support.trails import RING
 from tests.support.waiting import PATIENCE_S
@@ -59,3 +63,97 @@ async def test_a_freeze_that_stood_in_the_row_before_is_recorded(database: Datab
         row = await opened.fetchrow(f"SELECT seq FROM heads WHERE org_id = {SYSTEM}")
         assert row is not None
         assert row[0] == 2, "system, org, its freeze"
+
+
+STOP = """
+WITH stopped AS (
+    INSERT INTO trees (org_id, size, root, stopped_at, stopped_reason)
+    VALUES ($1, 0, '', now(), $2)
+    ON CONFLICT (org_id) DO UPDATE SET stopped_at = now(), stopped_reason = excluded.stopped_reason)
+UPDATE heads SET frozen_at = now(), frozen_reason = 'checkpoints stopped: ' || $2
+WHERE org_id = $1"""
+UNFREEZE = "UPDATE heads SET frozen_at = NULL, frozen_reason = NULL"
+
+
+async def stop_as_signer(database: Database, org_id: int, doubt: str) -> None:
+    """Do what the signer does when it stops a tree."""
+    connection = await asyncpg.connect(database.signer_url)
+    try:
+        await connection.execute(STOP, org_id, doubt)
+    finally:
+        await connection.close()
+
+
+async def refused(at: Office, org: OrgFacts) -> bool:
+    """Whether an append is refused after the head row's columns were taken out."""
+    await as_server(at.cluster, f"{UNFREEZE} WHERE org_id = {org.id}")
+    try:
+        await at.append(org, "anna")
+    except OrgFrozen:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("removed_first", [False, True])
+async def test_no_head_row_undoes_a_freeze_by_the_signer(
+    database: Database, tmp_path: Path, removed_first: bool
+) -> None:
+    async with office(database, tmp_path) as at:
+        org = await at.new_org()
+        await stop_as_signer(database, org.id, "trail_shortened: it is shorter")
+        if removed_first:
+            assert not await refused(at, org), "the row alone said so"
+        freezes = SignerFreezes(at.database, at.work.register, at.work.sequencer)
+        for _ in range(2):
+            await freezes.record()
+            assert await refused(at, org)
+        assert (await at.recorded()).freeze_of(org.id) is not None
+        await at.guard.thaw(org, "looked at", "key")
+        await freezes.record()
+        await at.append(org, "anna")
+        await stop_as_signer(database, org.id, "history_rewritten: it is another")
+        await freezes.record()
+        assert await refused(at, org), "another doubt"
+
+
+@pytest.mark.parametrize(
+    "doubt", ["unknown_key: no key", "trail_shortened (not frozen yet): short"]
+)
+async def test_a_tree_that_stopped_without_a_freeze_freezes_nothing(
+    database: Database, tmp_path: Path, doubt: str
+) -> None:
+    async with office(database, tmp_path) as at:
+        org = await at.new_org()
+        await stop_as_signer(database, org.id, doubt)
+        await SignerFreezes(at.database, at.work.register, at.work.sequencer).record()
+        assert not await refused(at, org)
+
+
+async def test_an_accepted_loss_is_not_frozen_again_before_it_is_signed(
+    database: Database, tmp_path: Path
+) -> None:
+    async with office(database, tmp_path) as at:
+        org = await at.new_org()
+        await at.lose(org, 2)
+        await stop_as_signer(database, org.id, "trail_shortened: it is shorter")
+        freezes = SignerFreezes(at.database, at.work.register, at.work.sequencer)
+        await freezes.record()
+        await at.losses.accept(org, "the disk was lost")
+        await freezes.record()
+        await at.append(org, "anna")
+
+
+async def test_a_freeze_of_system_by_the_signer_comes_back(
+    database: Database, tmp_path: Path
+) -> None:
+    """It can't be recorded in `system`; the stopped tree is looked at again."""
+    async with office(database, tmp_path) as at:
+        org = await at.new_org()
+        assert at.work.register.system_id is not None
+        await stop_as_signer(database, at.work.register.system_id, "trail_shortened: shorter")
+        freezes = SignerFreezes(at.database, at.work.register, at.work.sequencer)
+        await as_server(database, UNFREEZE)
+        await freezes.record()
+        with pytest.raises(OrgFrozen):
+            await at.work.create_org("another", "Org", "plain")
+        await at.append(org, "anna")

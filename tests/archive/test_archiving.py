@@ -35,8 +35,7 @@ def request(server: QuireProcess, method: str, path: str, key: str, body: object
 
 
 def metrics(server: QuireProcess) -> dict[str, float]:
-    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
-        lines = answer.read().decode().splitlines()
+    lines = server.metrics().splitlines()
     return {
         name: float(value)
         for name, _, value in (line.partition(" ") for line in lines if line[:9] == "quire_arc")

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from server.keys.first_start import read_log_keys
@@ -39,12 +38,10 @@ def server(database: Database, data_dir: Path) -> Iterator[QuireProcess]:
 def signer_of(server: QuireProcess) -> int:
     """Wait for the signer process; returns its id."""
     deadline = time.monotonic() + SIGNED_S
-    while True:
-        for child in psutil.Process(server.process.pid).children():
-            if "server.process.signer" in " ".join(child.cmdline()):
-                return child.pid
+    while not (found := server.beside("signer")):
         assert time.monotonic() < deadline, "no signer runs"
         time.sleep(0.05)
+    return found[0]
 
 
 def append(server: QuireProcess, slug: str, key: str, events: object = EVENT) -> None:

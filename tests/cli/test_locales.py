@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from server.process.context import CONTEXT, ProcessContext
+from server.process.children.context import CONTEXT, ProcessContext
 from server.settings import Settings
 from tests.cli.commands import QUIRE, environment
 from tests.support.quire_process import QuireProcess
@@ -125,7 +124,7 @@ def test_child_processes_receive_settings_of_any_bytes(monkeypatch: pytest.Monke
             "QUIRE_TSA_CA": "ca\udc80.pem",
         }
     )
-    spelled = ProcessContext(settings, "postgresql://h/d", os.getpid()).encoded()
+    spelled = ProcessContext(settings, "postgresql://h/d").encoded()
     assert spelled.isascii()
     monkeypatch.setenv(CONTEXT, spelled)
     assert ProcessContext.from_environment().settings == settings

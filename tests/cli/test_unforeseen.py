@@ -109,13 +109,19 @@ def test_bytes_on_a_real_command_line_are_refused(arguments: list[bytes]) -> Non
     assert_refused(quire(*arguments))
 
 
+ELSEWHERE = {"QUIRE_URL": "http://192.0.2.1", "QUIRE_INSECURE_HTTP": "true"}
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"ALL_PROXY": "socks5://127.0.0.1:9"}, "ALL_PROXY"),
-        ({"http_proxy": "notaurl://"}, "http_proxy"),
-        ({"http_proxy": "http://.invalid:1"}, "http_proxy"),
-        ({"http_proxy": "http://127.0.0.1:9", "no_proxy": "[::"}, "http_proxy"),
+        ({"ALL_PROXY": "socks5://127.0.0.1:9", **ELSEWHERE}, "ALL_PROXY"),
+        ({"http_proxy": "notaurl://", **ELSEWHERE}, "http_proxy"),
+        ({"http_proxy": "http://.invalid:1", **ELSEWHERE}, "http_proxy"),
+        ({"http_proxy": "http://127.0.0.1:9", "no_proxy": "[::", **ELSEWHERE}, "http_proxy"),
+        # For this machine they are not used.
+        ({"ALL_PROXY": "socks5://127.0.0.1:9"}, "can't connect to http://127.0.0.1:9: "),
+        ({"http_proxy": "notaurl://"}, "can't connect to http://127.0.0.1:9: "),
         ({"QUIRE_URL": "http://.invalid"}, "URL"),
         ({"QUIRE_URL": f"http://{'a' * 70}.example"}, "URL"),
         ({"QUIRE_URL": "http://127.0.0.1:99999"}, "URL"),
@@ -317,6 +323,7 @@ def proxy() -> Iterator[str]:
 
 def test_a_proxy_that_refuses_is_named(proxy: str) -> None:
     settings = {"http_proxy": proxy, "no_proxy": "", "QUIRE_URL": "http://192.0.2.1"}
+    settings["QUIRE_INSECURE_HTTP"] = "true"
     assert_refused(quire("verify", "demo", settings=settings), "http_proxy")
 
 
@@ -327,6 +334,7 @@ def test_with_server_and_proxy_unreachable_the_proxy_is_blamed() -> None:
             "http_proxy": f"http://127.0.0.1:{taken.getsockname()[1]}",
             "no_proxy": "",
             "QUIRE_URL": "http://192.0.2.1",
+            "QUIRE_INSECURE_HTTP": "true",
         }
         assert_refused(quire("orgs", "list", settings=settings), "proxy that http_proxy names")
 

@@ -280,19 +280,9 @@ def test_any_body_is_accepted_whole_or_refused_as_a_problem(
 @pytest.mark.parametrize(
     "spelling", ["/v1/orgs/{}/entries/", "//v1/orgs/{}//entries", "/v1/%6frgs/{}/entries"]
 )
-def test_every_spelling_of_the_path_is_the_same_route(server: Server, spelling: str) -> None:
-    path = spelling.format(server.org)
-    key = server.admin_key
-    assert server.request("POST", path, {}, key=key).status == 201
-    refusals = [
-        ({"actor": 1}, key, {}),
-        ({}, None, {}),
-        ({}, server.create_key(server.org, "viewer"), {}),
-        ({}, key, {"content-type": "text/plain"}),
-    ]
-    for body, sender, headers in refusals:
-        here = server.request("POST", path, body, key=sender, headers=headers)
-        plain = f"/v1/orgs/{server.org}/entries"
-        there = server.request("POST", plain, body, key=sender, headers=headers)
-        assert (here.status, here.body) == (there.status, there.body)
-        assert here.headers.keys() == there.headers.keys()
+def test_an_append_has_one_path(server: Server, spelling: str) -> None:
+    before = head_seq(server)
+    for key in (server.admin_key, None):
+        answer = server.request("POST", spelling.format(server.org), {}, key=key)
+        assert (answer.status, problem_of(answer)) == (404, "not-found")
+    assert head_seq(server) == before

@@ -7,11 +7,11 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 
-from server.http.bodies import body_reads
-from server.http.protocol.connection import MAX_HEAD_BYTES, BoundedProtocol
+from server.http.protocol.connection import MAX_HEAD_BYTES
 from tests.support.raw_http import Line, head, parse
 from tests.support.serving import Server
 
@@ -26,6 +26,12 @@ def server(shared_server: Server) -> Iterator[Server]:
     yield shared_server
     assert shared_server.request("GET", "/readyz").status == 200
     assert shared_server.internal_errors() == errors
+
+
+def impatient(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let slow connections end after a moment."""
+    limits = replace(server.connections.limits, patience_s=SHORT_S)
+    monkeypatch.setattr(server.connections, "limits", limits)
 
 
 def entries_path(server: Server) -> str:
@@ -44,8 +50,7 @@ def post(server: Server, length: int, **headers: str) -> bytes:
 
 
 def test_a_missing_body_times_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert server.services is not None
-    monkeypatch.setattr(server.services.part(body_reads), "limit_s", SHORT_S)
+    impatient(server, monkeypatch)
     with Line(server) as line:
         line.send(post(server, 1_000, connection="close") + b'{"a":1')
         answer = line.answer()
@@ -54,7 +59,7 @@ def test_a_missing_body_times_out(server: Server, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_missing_head_times_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BoundedProtocol, "head_timeout_s", 1.0)
+    impatient(server, monkeypatch)
     started = time.monotonic()
     with Line(server) as silent, Line(server) as slow, Line(server) as kept:
         slow.send(b"GET /livez HTTP/1.1\r\nhost: x\r\n")
@@ -68,7 +73,7 @@ def test_a_missing_head_times_out(server: Server, monkeypatch: pytest.MonkeyPatc
 def test_a_connection_between_requests_is_kept(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(BoundedProtocol, "head_timeout_s", 0.4)
+    impatient(server, monkeypatch)
     with Line(server) as line:
         for _ in range(2):
             line.send(head("GET", "/livez"))

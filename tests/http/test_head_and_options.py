@@ -12,7 +12,7 @@ from tests.support.clusters import blocking
 from tests.support.offices import Office, office
 from tests.support.raw_http import Line, head
 from tests.support.routes import an_application, routes
-from tests.support.serving import Server
+from tests.support.serving import AS_OPERATOR, Server
 from tests.support.waiting import until
 from tests.support.watching import never_ending
 
@@ -158,6 +158,6 @@ def test_a_content_type_says_each_parameter_once(here: Office, path: str) -> Non
         assert len(set(names)) == len(names)
         if kind.startswith("text/"):
             assert "charset=utf-8" in parameters
-    assert answered(here, "GET", "/metrics", None).headers["content-type"] == (
+    assert here.server.request("GET", "/metrics", headers=AS_OPERATOR).headers["content-type"] == (
         "text/plain; version=1.0.0; charset=utf-8"
     )

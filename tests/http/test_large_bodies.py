@@ -8,8 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from ledger.errors import QueueFull
-from server.http import bodies
-from server.http.bodies import BodyReads, body_reads
+from server.http.bodies import BodyRoom, body_room, reading
 from tests.support.raw_http import Line
 from tests.support.serving import Server
 
@@ -17,8 +16,8 @@ MIB = 1 << 20
 
 
 def test_room_is_bounded_per_org_and_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "TOTAL_BYTES", 100 * MIB)
-    room = BodyReads().room.holding
+    monkeypatch.setattr(reading, "TOTAL_BYTES", 100 * MIB)
+    room = BodyRoom().holding
     with ExitStack() as held:
         for _ in range(4):
             held.enter_context(room(1, 16 * MIB))
@@ -29,7 +28,7 @@ def test_room_is_bounded_per_org_and_in_all(monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(QueueFull) as all_of_them, room(3, 16 * MIB):
             pass
         assert all_of_them.value.everyone
-    full = BodyReads().room.holding
+    full = BodyRoom().holding
     with full(1, 90 * MIB):  # a single body always has room, whatever its size
         pass
 
@@ -45,7 +44,7 @@ def test_an_org_at_its_limit_is_asked_to_retry_and_others_go_on(server: Server) 
         for _ in range(4):
             open_lines.enter_context(Line(server)).send(head)
         deadline = time.monotonic() + 20
-        while server.services.part(body_reads).room.held < 64 * MIB:
+        while server.services.part(body_room).held < 64 * MIB:
             assert time.monotonic() < deadline, "the large requests did not arrive"
             time.sleep(0.01)
         refused = open_lines.enter_context(Line(server))

@@ -59,8 +59,6 @@ def test_the_checkpoint_is_the_newest_and_opens(log: Log) -> None:
     assert answer.headers["cache-control"] == "private, max-age=1"
     opened = open_org_checkpoint(answer.body, log.org, KEYS.public())
     assert opened.checkpoint.size == LENGTH
-    # Spellings that are not served directly.
-    assert log.get("checkpoint/").body == answer.body
 
 
 def test_every_tile_and_bundle_of_the_tree_is_served_and_leads_to_its_root(log: Log) -> None:
@@ -114,7 +112,7 @@ def test_a_bundle_is_compressed_for_clients_that_accept_it(log: Log) -> None:
     for refused in ("identity", "gzip;q=0", "gzip; q=0.000", ""):
         answer = log.get("tile/entries/000", **{"accept-encoding": refused})
         assert "content-encoding" not in answer.headers
-        assert answer.headers["vary"] == "accept-encoding"
+        assert answer.headers["vary"] == "authorization, x-api-key, accept-encoding"
         assert answer.body == plain.body
 
 

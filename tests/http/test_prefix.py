@@ -49,13 +49,6 @@ def test_the_description_s_server_is_its_own_address() -> None:
     assert [urljoin(PREFIX + "/openapi.json", one["url"]) for one in servers] == [PREFIX + "/"]
 
 
-@pytest.mark.parametrize("path", ["/docs/", "/docs//"])
-def test_the_page_s_relative_addresses_resolve(shared_server: Server, path: str) -> None:
-    answer = get(shared_server, path)
-    assert answer.status == 302
-    assert urljoin(PREFIX + path, answer.headers["location"]).startswith(PREFIX + "/docs")
-
-
 def test_the_root_links_to_the_other_pages(shared_server: Server) -> None:
     answer = get(shared_server, "/")
     assert answer.status == 404

@@ -53,7 +53,7 @@ def own_server(own_cluster: OwnCluster, data_dir: Path) -> Iterator[Server]:
 
 
 def ready(server: Server) -> tuple[int, str]:
-    answer = server.request("GET", "/readyz")
+    answer = server.readiness()
     assert answer.json()["ready"] == (answer.status == 200)
     return answer.status, answer.json()["appends"]
 
@@ -147,7 +147,7 @@ def test_a_silent_database(own_server: Server, own_cluster: OwnCluster) -> None:
     try:
         for _ in range(3):
             began = time.monotonic()
-            answer = own_server.request("GET", "/readyz")
+            answer = own_server.readiness()
             assert time.monotonic() - began < 4
             assert (answer.status, answer.json()["database"]) == (503, "unreachable")
     finally:

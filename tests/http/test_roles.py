@@ -11,9 +11,7 @@ from tests.support.rights import ROUTES
 from tests.support.routes import an_application, routes
 from tests.support.serving import PeerAnswer, Server
 
-OPEN = {
-    ("GET", path) for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/verify")
-}
+OPEN = {("GET", path) for path in ("/livez", "/readyz", "/docs", "/openapi.json", "/verify")}
 ANCHORS = {
     ("GET", f"/v1/log/{path}")
     for path in ("checkpoint", "tile/{tile}", "anchors", "anchors/{size}", "consistency", "keys")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -31,12 +32,28 @@ def server(postgres_cluster: Cluster, home: Path) -> Iterator[Server]:
     postgres_cluster.drop(database)
 
 
+class FreshProcess:
+    """A second process on the database, which starts at its first request: it has read no row yet."""
+
+    def __init__(self, server: Server, home: Path) -> None:
+        self.platform_key = server.platform_key
+        self._server = server
+        self._home = home
+
+    @cached_property
+    def running(self) -> Server:
+        return start_server(self._server.database, self._home)
+
+    def request(self, *args: Any, **options: Any) -> PeerAnswer:
+        return self.running.request(*args, **options)
+
+
 @pytest.fixture
-def fresh(server: Server, home: Path) -> Iterator[Server]:
-    """A second process on the database, which has read no row yet."""
-    running = start_server(server.database, home)
-    yield running
-    running.stop()
+def fresh(server: Server, home: Path) -> Iterator[FreshProcess]:
+    """A second process, which starts when it is asked."""
+    process = FreshProcess(server, home)
+    yield process
+    process.running.stop()
 
 
 def owner(server: Server, *statements: str) -> list[Any]:
@@ -70,7 +87,7 @@ def reported(server: Server, words: str) -> None:
     until(lambda: owner(server, query), f"no event about {words}")
 
 
-def append(server: Server, org: str, key: str, event: dict[str, str]) -> PeerAnswer:
+def append(server: Server | FreshProcess, org: str, key: str, event: dict[str, str]) -> PeerAnswer:
     return server.request("POST", f"/v1/orgs/{org}/entries", event, key=key)
 
 
@@ -117,7 +134,7 @@ ORG_CHANGES = {
 
 @pytest.mark.parametrize("change", ORG_CHANGES.values(), ids=ORG_CHANGES.keys())
 def test_a_changed_org_is_refused_and_no_other_is(
-    server: Server, change: str, fresh: Server
+    server: Server, change: str, fresh: FreshProcess
 ) -> None:
     org, key = server.create_org()
     other, other_key = server.create_org()
@@ -130,7 +147,7 @@ def test_a_changed_org_is_refused_and_no_other_is(
     reported(server, org)
 
 
-def test_an_org_whose_older_row_is_put_back_is_refused(server: Server, fresh: Server) -> None:
+def test_an_org_whose_older_row_is_put_back_is_refused(server: Server, fresh: FreshProcess) -> None:
     org, key = server.create_org()
     path = f"/v1/orgs/{org}"
     published = server.request("PATCH", path, {"log_public": True}, key=key)
@@ -147,7 +164,7 @@ def test_an_org_whose_older_row_is_put_back_is_refused(server: Server, fresh: Se
     assert (refused.status, problem_of(refused)) == (500, "row-not-authentic")
 
 
-def test_a_removed_org_is_no_missing_org(server: Server, fresh: Server) -> None:
+def test_a_removed_org_is_no_missing_org(server: Server, fresh: FreshProcess) -> None:
     org, _ = server.create_org()
     owner(server, f"DELETE FROM orgs WHERE slug = '{org}' RETURNING 1")
     answer = fresh.request("GET", f"/v1/orgs/{org}", key=fresh.platform_key)
@@ -155,7 +172,9 @@ def test_a_removed_org_is_no_missing_org(server: Server, fresh: Server) -> None:
     reported(server, org)
 
 
-def test_a_freeze_that_is_taken_out_of_the_row_still_holds(server: Server, fresh: Server) -> None:
+def test_a_freeze_that_is_taken_out_of_the_row_still_holds(
+    server: Server, fresh: FreshProcess
+) -> None:
     org, key = server.create_org("plain")
     assert append(server, org, key, {"event_type": "one"}).status == 201
     where = f"org_id = (SELECT id FROM orgs WHERE slug = '{org}')"
@@ -170,7 +189,8 @@ def test_a_freeze_that_is_taken_out_of_the_row_still_holds(server: Server, fresh
         f"DELETE FROM heads WHERE {where}",
         "INSERT INTO heads SELECT * FROM kept_head RETURNING 1",
     )
-    for process in (server, fresh):
+    processes: tuple[Server | FreshProcess, ...] = server, fresh
+    for process in processes:
         answer = append(process, org, key, {"event_type": "three"})
         assert (answer.status, problem_of(answer)) == (423, "org-frozen")
     reported(server, org)
@@ -180,7 +200,9 @@ def test_a_freeze_that_is_taken_out_of_the_row_still_holds(server: Server, fresh
         assert append(process, org, key, {"event_type": "four"}).status == 201
 
 
-def test_an_erased_person_whose_row_is_put_back_stays_erased(server: Server, fresh: Server) -> None:
+def test_an_erased_person_whose_row_is_put_back_stays_erased(
+    server: Server, fresh: FreshProcess
+) -> None:
     org, key = server.create_org()
     made = append(server, org, key, {"event_type": "met", "subject": "anna"}).json()
     owner(

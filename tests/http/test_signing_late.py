@@ -46,7 +46,7 @@ def test_an_unsigned_org_is_reported_then_refused_until_it_is_signed(
     assert refused.json()["type"].endswith("signing-late")
     assert int(refused.headers["retry-after"]) > 0
     until(lambda: server.request("GET", "/readyz").status == 503, "ready though nothing is signed")
-    assert server.request("GET", "/readyz").json()["signing"] == "nothing is signed"
+    assert server.readiness().json()["signing"] == "nothing is signed"
     path = f"/v1/orgs/{server.org}/security-events"
     events = server.request("GET", path, key=server.admin_key).json()
     assert [one["kind"] for one in events["events"]].count("signing_late") == 1

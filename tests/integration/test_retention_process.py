@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from ledger.errors import DatabaseUnfit, StorageError
 from ledger.storage.database import RETENTION_ROLE
 from ledger.storage.dropped_months import exclusive
 from ledger.storage.logins import require_confined, require_login
-from server.process.context import ProcessContext
+from server.process.children.context import ProcessContext
+from server.process.children.forking import set_environment
 from server.process.database.own_database import DatabaseUrls
 from server.process.database.required_logins import retention_login
 from server.process.retention import RetentionProcess
@@ -163,5 +165,9 @@ def test_a_process_gets_no_login_of_another(
     for name, url in named.items():
         monkeypatch.setenv(f"QUIRE_{name.upper()}", url)
     mine = settings(data_dir=tmp_path, **named).without_logins()
-    environment = ProcessContext(mine, EXTERNAL, 1).environment()
-    assert not [value for value in environment.values() for url in named.values() if url in value]
+    context = ProcessContext(mine, EXTERNAL).encoded()
+    assert not [url for url in named.values() if url in context]
+    for name in ("PYTHONSAFEPATH", "PYTHONPATH", "QUIRE_DATA_DIR"):
+        monkeypatch.setenv(name, "")
+    set_environment(tmp_path)
+    assert not [value for value in os.environ.values() for url in named.values() if url in value]

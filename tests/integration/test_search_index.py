@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import psutil
 import pytest
 
 from ledger.blocks.postings import RUN_ENTRIES
@@ -55,17 +53,8 @@ def append(server: QuireProcess, slug: str, key: str, count: int) -> None:
     urllib.request.urlopen(request, timeout=PATIENCE_S).close()
 
 
-def indexers_of(server: QuireProcess) -> list[int]:
-    found = []
-    for child in psutil.Process(server.process.pid).children():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if "server.process.indexer" in " ".join(child.cmdline()):
-                found.append(child.pid)
-    return found
-
-
 def is_replaced(server: QuireProcess, dead: int) -> bool:
-    return indexers_of(server) not in ([dead], [])
+    return server.beside("indexer") not in ([dead], [])
 
 
 def rows_of(database: Database) -> list[Any]:
@@ -75,7 +64,7 @@ def rows_of(database: Database) -> list[Any]:
 def lag(server: QuireProcess) -> float:
     (line,) = (
         line
-        for line in get(server, "/metrics").splitlines()
+        for line in server.metrics().splitlines()
         if line.startswith("quire_search_unindexed_entries ")
     )
     return float(line.split()[1])
@@ -117,7 +106,7 @@ def test_an_indexer_that_dies_is_replaced_and_none_outlives_the_server(
         append_run(server, slug, key)
         assert len(rows_of(database)) == runs
         assert found(server, slug, key) == runs * 102
-        (first,) = indexers_of(server)
+        (first,) = server.beside("indexer")
         os.kill(first, signal.SIGKILL)
         until(partial(is_replaced, server, first), "no indexer")
     server.kill()

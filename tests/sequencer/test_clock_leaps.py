@@ -16,6 +16,7 @@ import pytest
 from tests.support import blocks
 from tests.support.clusters import Database, blocking
 from tests.support.quire_process import QuireProcess
+from tests.support.serving import AS_OPERATOR
 from tests.support.signing import fetch
 from tests.support.wrong_clock import WrongClock
 
@@ -42,9 +43,11 @@ class Served:
         self.database = database
         self.slug, self.key = server.create_org("sealed")
 
-    def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any, str]:
+    def request(
+        self, method: str, path: str, body: Any = None, **more: str
+    ) -> tuple[int, Any, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
-        headers = {"x-api-key": self.key, "content-type": "application/json"}
+        headers = {"content-type": "application/json", **(more or {"x-api-key": self.key})}
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         answer = connection.getresponse()
         content = answer.read()
@@ -80,8 +83,7 @@ class Served:
         return [line for line in self.server.log.read_text().splitlines() if "clock" in line]
 
     def metric(self, name: str) -> float:
-        _, text, _ = self.request("GET", "/metrics")
-        found = re.search(rf"^{name} (.+)$", text, re.MULTILINE)
+        found = re.search(rf"^{name} (.+)$", self.server.metrics(), re.MULTILINE)
         return float(found[1]) if found else 0.0
 
 
@@ -130,7 +132,7 @@ def test_appends_wait_until_the_clock_is_back(
     clock.set(days * DAY_S)
     for _ in range(10):
         refused(served.append())
-    status, ready, _ = served.request("GET", "/readyz")
+    status, ready, _ = served.request("GET", "/readyz", **AS_OPERATOR)
     assert (status, ready["ready"]) == (503, False)
     assert "leapt" in ready["clock"]
     served.until(lambda: served.metric("quire_clock_off_seconds") > 399 * DAY_S, "the metric")

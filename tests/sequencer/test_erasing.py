@@ -18,11 +18,12 @@ from ledger.core.sequencer import Appended, Effect, Sequencer, StaleSeal
 from ledger.entry import decode_leaf
 from ledger.errors import AppendRefused, OrgFrozen
 from ledger.event import Event, EventFields
+from ledger.intake import IntakeLimits
 from ledger.sealing import row_key
 from ledger.storage import subjects
 from ledger.storage.trail import AppendTransaction
 from server.access.administration import Administration
-from server.trails.appending import Appender, IntakeLimits
+from server.trails.appending import Appender
 from server.trails.entry_kinds import ERASED
 from server.trails.guarding import NothingToErase, TrailGuard
 from tests.support.appending import (

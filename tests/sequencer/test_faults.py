@@ -141,7 +141,7 @@ async def test_an_outcome_that_contradicts_itself_is_called_unknown(
     org: OrgFacts,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def contradicting(url: str, moves: Any) -> bool:
+    async def contradicting(url: str, moves: Any, **_: bool) -> bool:
         """A double: only tampering at this exact moment would apply half a transaction."""
         raise HeadConflict("persisted for some orgs and absent for others")
 

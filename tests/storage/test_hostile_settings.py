@@ -241,7 +241,7 @@ def test_a_server_works_despite_hostile_settings(
             assert [entry["seq"] for entry in found["entries"]] == [2, 1, 0]
             verified = server.request("GET", f"/v1/orgs/{org}/entries/2/verify", key=key)
             assert verified.status in (200, 404, 405)
-        ready = server.request("GET", "/readyz")
+        ready = server.readiness()
         assert (ready.status, ready.json()["appends"]) == (200, "ok")
     finally:
         server.stop()

@@ -24,7 +24,13 @@ from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER
 from server.keys.first_start import load_secrets
 from tests.support.clusters import Database, as_role
 from tests.support.reaper import processes_of
-from tests.support.serving import MASTER_KEY, SIGNING_KEY, server_settings
+from tests.support.serving import (
+    AS_OPERATOR,
+    MASTER_KEY,
+    METRICS_TOKEN,
+    SIGNING_KEY,
+    server_settings,
+)
 
 QUIRE = (
     sys.executable,
@@ -59,6 +65,7 @@ class QuireProcess:
             **{name: value for name, value in os.environ.items() if not name.startswith("QUIRE_")},
             "QUIRE_AUDIT_SECRET_KEY": SIGNING_KEY,
             "QUIRE_MASTER_KEY": MASTER_KEY,
+            "QUIRE_METRICS_TOKEN": METRICS_TOKEN,
             "QUIRE_LOG_LEVEL": "warning",
             "QUIRE_SHUTDOWN_SECONDS": str(SHUTDOWN_S),
         }
@@ -104,6 +111,13 @@ class QuireProcess:
             return True
         return False
 
+    def metrics(self) -> str:
+        """Return the metrics as an operator reads them."""
+        asked = urllib.request.Request(f"{self.url}/metrics", headers=AS_OPERATOR)
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            text: str = answer.read().decode()
+            return text
+
     @property
     def process(self) -> subprocess.Popen[bytes]:
         assert self._process is not None
@@ -134,11 +148,14 @@ class QuireProcess:
 
     def followers(self) -> list[int]:
         """The processes that follow the trails: signer and indexer, as far as they run."""
+        return self.beside("signer") + self.beside("indexer")
+
+    def beside(self, name: str) -> list[int]:
+        """The running processes of this name beside the workers, by their ids: none, or one."""
         found = []
-        for child in psutil.Process(self.process.pid).children():
+        for child in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
-                command = " ".join(child.cmdline())
-                if "server.process.signer" in command or "server.process.indexer" in command:
+                if child.name() == f"quire-{name}":
                     found.append(child.pid)
         return found
 

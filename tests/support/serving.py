@@ -12,13 +12,15 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import uvicorn
 
 from server.app.features import FEATURES
 from server.feature import Feature, added_settings
+from server.http.protocol.factory import ProtocolFactory
+from server.http.protocol.watching.connections import Connections
 from server.process.serve import prepare
 from server.process.worker import application, uvicorn_config
 from server.settings import Settings
@@ -27,6 +29,8 @@ from tests.support.clusters import Database, blocking
 
 SIGNING_KEY = "test signing key of more than thirty-two bytes"
 MASTER_KEY = "5f" * 32
+METRICS_TOKEN = "metrics-token-of-tests"
+AS_OPERATOR = {"authorization": f"Bearer {METRICS_TOKEN}"}
 START_TIMEOUT_S = 30
 
 
@@ -59,9 +63,19 @@ class Server:
 
     def internal_errors(self) -> str:
         """Return the number of answers with status 500 of this process so far, as its metric says."""
-        lines = self.request("GET", "/metrics").body.decode().splitlines()
+        lines = self.metrics().splitlines()
         named = 'quire_http_problems_total{status="500"} '
         return next((line.removeprefix(named) for line in lines if line.startswith(named)), "0")
+
+    def metrics(self) -> str:
+        """Return the metrics as an operator reads them."""
+        answer = self.request("GET", "/metrics", headers=AS_OPERATOR)
+        assert answer.status == 200, answer.body
+        return answer.body.decode()
+
+    def readiness(self) -> PeerAnswer:
+        """Return the answer of readyz as an operator gets it."""
+        return self.request("GET", "/readyz", headers=AS_OPERATOR)
 
     def request(
         self,
@@ -91,6 +105,14 @@ class Server:
         except urllib.error.HTTPError as error:
             return PeerAnswer(error.code, dict(error.headers), error.read())
 
+    @property
+    def connections(self) -> Connections:
+        """The connections of the server, whose limits a test may change."""
+        assert self._server is not None
+        factory = cast("ProtocolFactory", self._server.config.http)
+        assert factory.connections is not None, "there was no connection yet"
+        return factory.connections
+
     def create_org(self, privacy: str = "sealed", slug: str | None = None) -> tuple[str, str]:
         """Create an org; returns its slug and an admin key."""
         slug = slug or f"org-{secrets.token_hex(4)}"
@@ -119,17 +141,20 @@ class Server:
 def server_settings(
     data_dir: Path, features: Sequence[Feature] = FEATURES, **changes: Any
 ) -> Settings:
-    """Settings with made-up keys, on loopback."""
+    """Settings with made-up keys, on loopback; without a metrics token if it is given as None."""
     environ = {
         "QUIRE_DATA_DIR": str(data_dir),
         "QUIRE_AUDIT_SECRET_KEY": SIGNING_KEY,
         "QUIRE_MASTER_KEY": MASTER_KEY,
+        "QUIRE_METRICS_TOKEN": METRICS_TOKEN,
         "QUIRE_LOG_LEVEL": "error",
         "QUIRE_SHUTDOWN_SECONDS": "10",
         # These servers have no signer of their own.
         "QUIRE_UNSIGNED_EVENT_SECONDS": "86400",
         "QUIRE_UNSIGNED_LIMIT_SECONDS": "86400",
     }
+    if changes.get("metrics_token", METRICS_TOKEN) is None:
+        del environ["QUIRE_METRICS_TOKEN"]
     return Settings.from_env(environ, changes, added_settings(features))
 
 
@@ -141,9 +166,12 @@ def start_server(
     settings = server_settings(data_dir, features, database_url=database.server_url, **changes)
     blocking(prepare(settings, database.server_url))
     listener = socket.create_server(("127.0.0.1", 0))
+    listeners = [listener]
+    if settings.metrics_port is not None:
+        listeners.append(socket.create_server((settings.metrics_host, settings.metrics_port)))
     app = application(settings, database.server_url, features)
     runner = uvicorn.Server(uvicorn_config(settings, app))
-    thread = threading.Thread(target=runner.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread = threading.Thread(target=runner.run, kwargs={"sockets": listeners}, daemon=True)
     thread.start()
     deadline = time.monotonic() + START_TIMEOUT_S
     while not runner.started:

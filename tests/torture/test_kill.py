@@ -11,7 +11,6 @@ import os
 import random
 import signal
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -94,8 +93,7 @@ async def check(database: Database, server: QuireProcess, slug: str, load: Load)
 
 
 def _is_indexed(server: QuireProcess) -> bool:
-    with urllib.request.urlopen(f"{server.url}/metrics", timeout=PATIENCE_S) as answer:
-        return b"\nquire_search_unindexed_entries 0.0\n" in answer.read()
+    return "\nquire_search_unindexed_entries 0.0\n" in server.metrics()
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -191,3 +193,15 @@ def test_a_cut_of_system_ends_the_start_until_its_loss_is_accepted(attacked: Att
 def assert_recorded(attacked: Attacked, seq: int) -> None:
     entries = attacked.request("GET", "/entries?event_type=quire.loss_accepted")[1]["entries"]
     assert [entry["seq"] for entry in entries] == [seq]
+
+
+def test_an_acceptance_killed_at_any_step_can_be_repeated(
+    database: Database, tmp_path: Path
+) -> None:
+    """Each statement, COMMIT, store into `acknowledged.heads` and deletion in `signed.sqlite`."""
+    urls = [database.owner_url, database.server_url, database.superuser_url]
+    script = [sys.executable, "-m", "tests.torture.killed_acceptance"]
+    command = [*script, database.name, *urls, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, check=False, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 30

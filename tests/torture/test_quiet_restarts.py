@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.support.clusters import Database, OwnCluster, blocking
@@ -27,6 +26,7 @@ from tests.support.signing import fetch
 from tests.support.waiting import until
 
 ENTRIES = 40
+BESIDE = ("signer", "archiver", "indexer", "retention")
 PATIENCE_S = 60.0
 BANNER = ("Quire serves", "  ", "Append an event", "Verify the whole", "Stop with")
 LOUD = {"warning", "error", "critical"}
@@ -48,8 +48,7 @@ def _is_loud(line: str) -> bool:
 
 
 def metrics(server: QuireProcess) -> dict[str, float]:
-    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
-        text = answer.read().decode()
+    text = server.metrics()
     found = {}
     for name in ALARMS:
         match = re.search(rf"^{name} (.+)$", text, re.MULTILINE)
@@ -216,12 +215,11 @@ def test_killed_processes_of_a_server(database: Database, data_dir: Path) -> Non
     server.start()
     slug, key = server.create_org("sealed")
     with Load(server.url, slug, key, bare=0).running() as load:
-        for module in ("server.process.signer", "server.process.archiver", "spawn_main"):
+        for name in ("worker", *BESIDE):
             load.wait_for(ENTRIES)
-            pid = child_of(server, module)
-            os.kill(pid, signal.SIGTERM)
-            until(partial(_ended, pid), f"{module} ended")
-            until(partial(child_of, server, module), f"{module} runs again")
+            before = _running(server, name)
+            os.kill(before[0], signal.SIGTERM)
+            until(partial(_replaced, server, name, before), f"a {name} runs again")
             load.wait_for(ENTRIES)
     no_metric(server)
     assert_no_alarm(server, database)
@@ -229,12 +227,10 @@ def test_killed_processes_of_a_server(database: Database, data_dir: Path) -> Non
     assert alarms(server) == []
 
 
-def _ended(pid: int) -> bool:
-    return not psutil.pid_exists(pid)
+def _running(server: QuireProcess, name: str) -> list[int]:
+    return server.workers() if name == "worker" else server.beside(name)
 
 
-def child_of(server: QuireProcess, module: str) -> int:
-    for child in psutil.Process(server.process.pid).children():
-        if module in " ".join(child.cmdline()):
-            return child.pid
-    return 0
+def _replaced(server: QuireProcess, name: str, before: list[int]) -> bool:
+    now = _running(server, name)
+    return len(now) == len(before) and before[0] not in now

@@ -19,7 +19,7 @@ from server.cli.base.root import RootGroup
 from server.cli.main import commands
 from server.feature import added_settings
 from server.http.problems import problems
-from server.process.context import CONTEXT, ProcessContext
+from server.process.children.context import CONTEXT, ProcessContext
 from server.settings import Settings, SettingsError, documented
 from tests.support.clusters import Cluster
 from tests.support.described import flaws
@@ -142,7 +142,7 @@ def test_a_part_of_a_query_that_would_be_ignored_is_refused(toy_server: Server) 
 
 def test_the_metric_is_counted(toy_server: Server) -> None:
     def turns() -> float:
-        lines = toy_server.request("GET", "/metrics").body.decode().splitlines()
+        lines = toy_server.metrics().splitlines()
         assert "# HELP quire_toy_turns_total Turns by which toys were wound" in lines
         (line,) = [line for line in lines if line.startswith("quire_toy_turns_total ")]
         return float(line.split()[1])
@@ -192,7 +192,7 @@ def test_two_sections_can_t_have_one_setting() -> None:
 
 def test_the_settings_reach_the_server_s_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.from_env({"QUIRE_TOY_TURNS": "9"}, added=added_settings(WITH_TOYS))
-    monkeypatch.setenv(CONTEXT, ProcessContext(settings, "postgresql://h/d", 1).encoded())
+    monkeypatch.setenv(CONTEXT, ProcessContext(settings, "postgresql://h/d").encoded())
     assert ProcessContext.from_environment().settings.of(ToySettings).toy_turns == 9
     assert ProcessContext.from_environment().settings == replace(settings)
 

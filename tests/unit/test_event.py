@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ledger import event
 from ledger.errors import InvalidEvent, PayloadTooLarge, QuireError
 from ledger.event import Event, EventFields, is_json_payload
+from ledger.packed import MAX_DEPTH
 from tests.support.trails import raises_only
 
 Parser = Callable[[bytes], list[Event]]
@@ -216,12 +217,12 @@ def nested_msgpack(depth: int) -> bytes:
 
 @pytest.mark.parametrize("white", [b"", b" "])
 def test_nesting_has_one_bound_in_every_spelling(white: bytes) -> None:
-    assert one(nested_json(event.MAX_DEPTH, white))
-    for depth in (event.MAX_DEPTH + 1, 900, 40_000):
+    assert one(nested_json(MAX_DEPTH, white))
+    for depth in (MAX_DEPTH + 1, 900, 40_000):
         assert "too deeply" in str(refused(one, nested_json(depth, white)))
         assert "too deeply" in str(refused(array, b"[" + nested_json(depth, white) + b"]"))
-    assert msgpack(nested_msgpack(event.MAX_DEPTH))
-    for depth in (event.MAX_DEPTH + 1, 900, 40_000):
+    assert msgpack(nested_msgpack(MAX_DEPTH))
+    for depth in (MAX_DEPTH + 1, 900, 40_000):
         assert "too deeply" in str(refused(msgpack, nested_msgpack(depth)))
 
 

@@ -45,8 +45,8 @@ add = Cosigner.add_checkpoint
 Cosigner.add_checkpoint = lambda self, body: (add(self, body).status == 200 and os._exit(9))
 """
 IMPATIENT = """
-import server.witness.app as app, server.witness.heads as heads
-app.BODY_TIMEOUT_S = 0.5
+import dataclasses, server.witness.heads as heads, server.witness.serve as serve
+serve.LIMITS = dataclasses.replace(serve.LIMITS, patience_s=0.5)
 heads.BUSY_TIMEOUT_S = 0.2
 """
 
@@ -307,6 +307,24 @@ def test_a_missing_body(changeable_witness: WitnessProcess) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
         line.sendall(b"POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ncontent-length: 9\r\n\r\nold 0")
     check(changeable_witness, changeable_witness.add(LOG.body(0, 7)), 7)
+
+
+def test_idle_connections_do_not_stop_it(witness: WitnessProcess) -> None:
+    """More than it may have: the idle ones give way, those with a begun head too."""
+    port = int(witness.url.rpartition(":")[2])
+    with contextlib.ExitStack() as stack:
+        for number in range(1_200):
+            line = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            if number % 3 == 0:
+                line.sendall(b"POST /add-checkpoint HTTP/1.1\r\nhost")
+        check(witness, witness.add(LOG.body(0, 7)), 7)
+        check(witness, witness.add(LOG.body(7, 9)), 9)
+
+
+def test_a_body_that_is_never_sent_is_given_up(changeable_witness: WitnessProcess) -> None:
+    start_with(changeable_witness, IMPATIENT)
+    head = "POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ncontent-length: 9\r\n"
+    assert exchange(changeable_witness, head).status == 408
 
 
 def test_on_the_command_line(tmp_path: Path) -> None:

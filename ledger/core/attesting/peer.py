@@ -12,7 +12,7 @@ import httpx2
 
 from ledger import __version__
 from ledger.core.attesting.errors import AttestationError, AttestationUnavailable
-from ledger.surroundings import blaming_surroundings
+from ledger.surroundings import blaming_surroundings, is_loopback
 
 TIMEOUT_S: Final = 10.0
 """For the whole exchange. A slower peer is asked again in a later turn."""
@@ -45,7 +45,11 @@ class Peer:
         self._timeout_s = timeout_s
         with blaming_surroundings(AttestationError):
             self._http = httpx2.AsyncClient(
-                verify=trusted(), timeout=timeout_s, headers=_HEADERS, limits=_CONNECTIONS
+                verify=trusted(),
+                timeout=timeout_s,
+                headers=_HEADERS,
+                limits=_CONNECTIONS,
+                trust_env=not is_loopback(self._url.host),  # no proxy for this machine
             )
 
     async def __aenter__(self) -> Self:

@@ -8,29 +8,35 @@ which it folds from the trail when it starts, and then follows.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
 from ledger.blocks.block import SYSTEM_ORG
-from ledger.chain import ChainHead, StoredEntry, check_entry
+from ledger.chain import UNKNOWN_KEY, ChainHead, StoredEntry, check_entry
 from ledger.core.register.changes import accepts_loss, change_of
 from ledger.core.register.refusals import RegisterCut, RegisterMissing
 from ledger.core.register.reports import ForgedRowReports
+from ledger.core.register.snapshots import SnapshotSchedule, due_after
 from ledger.core.register.state import RegisterState
+from ledger.errors import StorageError
 from ledger.keys import SigningKeyring
 from ledger.storage import register as storage
 from ledger.storage.database import Database
+from ledger.storage.entries import extent
+from ledger.storage.entries.extent import BlockVersion
 from ledger.storage.register import Damage, RegisterSnapshot
 
-SNAPSHOT_ENTRIES: Final = 2_000
-"""A start that folds more entries than this stores a snapshot, for the next one."""
 FRESH_S: Final = 1.0
 """A process that followed the trail so recently does not ask for its head again."""
 MAX_REPORTED: Final = 100
 """Faults of the trail that one process reports: more entries may be planted than are worth an event."""
+MAX_REFUSED: Final = 10_000
+"""Blocks that were read and refused, and are not read again while they stay as they are."""
 _TRIES: Final = 3
+_log = logging.getLogger(__name__)
 Row = TypeVar("Row")
 Facts = Callable[[Row], tuple[str, str, bytes]]
 """Returns table, primary key and MAC of a row."""
@@ -61,6 +67,10 @@ class Register:
         self._hash: bytes | None = b""
         self._damaged = -1
         self._reported: set[str] = set()
+        self._refused: frozenset[BlockVersion] = frozenset()
+        self._lacks_key = False
+        self._schedule = SnapshotSchedule()
+        self._storing: asyncio.Task[None] | None = None
         self._caught_up_s = -math.inf
         self._following = asyncio.Lock()
 
@@ -79,7 +89,8 @@ class Register:
         await self._begin_at_snapshot()
         began = self._seq
         await self.follow()
-        if self._seq - began > SNAPSHOT_ENTRIES:
+        self._schedule.reaches(self._seq)
+        if self._seq >= due_after(max(began, 0)):
             await self.store_snapshot()
         return True
 
@@ -105,8 +116,17 @@ class Register:
             return False
         if self._seq < 0:
             return True
-        snapshot = RegisterSnapshot(self._seq, self._hash, self.state.encoded())
-        return await storage.add_snapshot(self.database, snapshot, self.row_key)
+        seq, entry_hash, stored = self._seq, self._hash, self.state.stored()
+        state = await asyncio.to_thread(stored.encoded)  # of a large register: others are served
+        return await storage.add_snapshot(
+            self.database, RegisterSnapshot(seq, entry_hash, state), self.row_key
+        )
+
+    async def _store_due_snapshot(self) -> None:
+        try:
+            await self.store_snapshot()
+        except StorageError as error:
+            _log.warning("a snapshot of the register could not be stored: %s", error)
 
     async def refresh(self) -> None:
         """Follow the trail, unless it was followed a moment ago."""
@@ -130,6 +150,8 @@ class Register:
         async with self._following:
             if seq == self._seq + 1:
                 self._apply(seq, entry_hash, payload)
+                if self._schedule.reaches(seq):
+                    self._storing = asyncio.create_task(self._store_due_snapshot())
                 return
         await self.catch_up()  # another process wrote before
 
@@ -143,11 +165,26 @@ class Register:
             if last < self._seq:
                 self._report(f"entries {last + 1} to {self._seq} are gone")
                 return
-            found = storage.entries(self.database, self.system_id, self._seq + 1, last)
-            async for page in found:
-                self._fold_page(page)
+            await self._fold_new(self.system_id, last)
             if self._seq < written:
                 self._skip(written)
+
+    async def _fold_new(self, system_id: int, last: int) -> None:
+        """Fold the entries up to ``last`` whose blocks were not read and refused before.
+
+        Whoever plants blocks far beyond the end of the trail makes each process read them once.
+        """
+        found = await extent.blocks_after(self.database, system_id, self._seq, MAX_REFUSED)
+        new = [block for block in found if block not in self._refused]
+        if len(found) < MAX_REFUSED:
+            last = max((block.last_seq for block in new), default=self._seq)
+        self._lacks_key = False
+        if last > self._seq:
+            async for page in storage.entries(self.database, system_id, self._seq + 1, last):
+                self._fold_page(page)
+        left = frozenset(block for block in found if block.last_seq > self._seq)
+        # An entry whose key this process lacks may become right: it is read again.
+        self._refused = frozenset() if self._lacks_key else left
 
     async def _written_seq(self, system_id: int) -> int:
         """Return the seq up to which the trail was written by servers, as far as it is known.
@@ -185,6 +222,7 @@ class Register:
         faults = check_entry(entry, SYSTEM_ORG, self._keyring(False), previous_hash)
         if faults:  # its key may have been made since
             faults = check_entry(entry, SYSTEM_ORG, self._keyring(True), previous_hash)
+        self._lacks_key |= any(fault.kind == UNKNOWN_KEY for fault in faults)
         return faults[0].reason if faults else None
 
     def _apply(self, seq: int, entry_hash: bytes, payload: bytes) -> None:
@@ -217,6 +255,13 @@ class Register:
         """Return whether a row has the MAC that its newest change states."""
         newest = self.state.mac(table, key)
         return newest is not None and newest[0] > self._damaged and newest[1] == mac
+
+    def is_newest(self, table: str, key: str, mac: str) -> bool:
+        """Return whether a row that was right still is, by its MAC in hexadecimal digits.
+
+        Every request asks this: it compares what the process has folded, and nothing more.
+        """
+        return self.state.newest_mac(table, key) == mac
 
     def has(self, table: str, key: str) -> bool:
         """Return whether a row with this primary key must exist."""

@@ -17,13 +17,17 @@ class RecordedFreeze(NamedTuple):
     faults: FaultSeqs | None
 
 
-class _Stored(msgspec.Struct, array_like=True, frozen=True):
+class StoredState(msgspec.Struct, array_like=True, frozen=True):
     """A state as bytes: rows as (table, key, seq, mac, org id), the other members by org id."""
 
     rows: list[tuple[str, str, int, str, int | None]]
     frozen: list[tuple[int, str, FaultSeqs | None]]
     accepted: list[tuple[int, FaultSeqs]]
     erased: list[int]
+
+    def encoded(self) -> bytes:
+        """Return the bytes, for :meth:`RegisterState.decoded`."""
+        return msgspec.msgpack.encode(self)
 
 
 class RegisterState:
@@ -71,6 +75,11 @@ class RegisterState:
         found = self._rows.get((table, key))
         return None if found is None else (found[0], bytes.fromhex(found[1]))
 
+    def newest_mac(self, table: str, key: str) -> str | None:
+        """Return the MAC that a row has since its newest change, as hexadecimal digits."""
+        found = self._rows.get((table, key))
+        return None if found is None else found[1]
+
     def keys(self, table: str, org_id: int | None) -> Iterable[str]:
         """Return the primary keys of the rows of a table that belong to an org (None: platform)."""
         return [key for (name, key), org in self._orgs.items() if name == table and org == org_id]
@@ -79,20 +88,20 @@ class RegisterState:
         """Return whether the person with this ref was erased."""
         return erased_id(org_id, ref) in self._erased
 
-    def encoded(self) -> bytes:
-        """Return the state as bytes, for :meth:`decoded`."""
+    def stored(self) -> StoredState:
+        """Return a copy of the state that can be encoded beside later changes."""
         rows = [
             (table, key, seq, mac, self._orgs[table, key])
             for (table, key), (seq, mac) in self._rows.items()
         ]
         frozen = [(org_id, freeze.reason, freeze.faults) for org_id, freeze in self.frozen.items()]
         accepted = list(self.accepted.items())
-        return msgspec.msgpack.encode(_Stored(rows, frozen, accepted, list(self._erased)))
+        return StoredState(rows, frozen, accepted, list(self._erased))
 
     @classmethod
     def decoded(cls, data: bytes) -> RegisterState:
-        """Return the state that :meth:`encoded` returned. Raises msgspec.MsgspecError."""
-        stored, state = msgspec.msgpack.decode(data, type=_Stored), cls()
+        """Return the state that :meth:`StoredState.encoded` returned. Raises msgspec.MsgspecError."""
+        stored, state = msgspec.msgpack.decode(data, type=StoredState), cls()
         for table, key, seq, mac, org_id in stored.rows:
             state._rows[table, key] = seq, mac
             state._orgs[table, key] = org_id

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from struct import iter_unpack
+from typing import Any, Final, NamedTuple, TypeVar
 
 from blake3 import blake3
 
@@ -128,14 +130,10 @@ class Sealer:
             return Drafted(await _paced(_plain, events), None)
         keys = self.keys(org)
         erasures, people = await self._people(org, keys, _names(events))
-        salts = os.urandom(sealing.SALT_BYTES * len(events))
-
-        def seal(number: int) -> Draft:
-            start = number * sealing.SALT_BYTES
-            salt = salts[start : start + sealing.SALT_BYTES]
-            return _sealed(events[number], keys, people, salt)
-
-        return Drafted(await _paced(seal, range(len(events))), erasures)
+        salts = iter_unpack(f"{sealing.SALT_BYTES}s", os.urandom(sealing.SALT_BYTES * len(events)))
+        sealed = partial(_sealed, keys, people)
+        # A person who is erased while this waits makes the sequencer refuse the drafts.
+        return Drafted(await _paced(sealed, events, salts), erasures)
 
     def forget(self, org: OrgFacts) -> None:
         """Drop the cached subjects of an org, after one of them was erased."""
@@ -254,14 +252,13 @@ class Sealer:
         return erasures, dict(zip((by_lookup[row.lookup] for row in rows), people, strict=True))
 
 
-async def _paced(make: Callable[[T], U], items: Sequence[T]) -> list[U]:
+async def _paced(make: Callable[..., U], items: Sequence[T], *more: Iterator[Any]) -> list[U]:
     """Make one of each item, and let other requests go on after every AT_ONCE of them."""
-    if len(items) <= AT_ONCE:
-        return list(map(make, items))
     made: list[U] = []
     for start in range(0, len(items), AT_ONCE):
-        made += map(make, items[start : start + AT_ONCE])
-        await asyncio.sleep(0)
+        if start:
+            await asyncio.sleep(0)
+        made += map(make, items[start : start + AT_ONCE], *more)
     return made
 
 
@@ -327,7 +324,8 @@ def _plain(event: Event) -> Draft:
     )
 
 
-def _sealed(event: Event, keys: OrgKeys, people: dict[str, Subject], salt: bytes) -> Draft:
+def _sealed(keys: OrgKeys, people: dict[str, Subject], event: Event, salted: tuple[bytes]) -> Draft:
+    (salt,) = salted
     fields = event.fields
     actor = None if fields.actor is None else people[fields.actor]
     if fields.subject is None:

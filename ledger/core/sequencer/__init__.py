@@ -24,6 +24,9 @@ from ledger.core.sequencer.request import (
     Effect,
     EntryPlace,
     KeyDigest,
+    Permit,
+    RowEffect,
+    StaleKey,
     StaleSeal,
 )
 from ledger.core.sequencer.sequencer import Sequencer
@@ -41,9 +44,12 @@ __all__ = [
     "ForeignHeads",
     "HeadMemoryUnavailable",
     "KeyDigest",
+    "Permit",
+    "RowEffect",
     "SeenHead",
     "Sequencer",
     "SequencerHooks",
     "SequencerLimits",
+    "StaleKey",
     "StaleSeal",
 ]

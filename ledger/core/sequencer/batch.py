@@ -11,6 +11,7 @@ from datetime import datetime
 from itertools import chain
 
 from ledger.chain import ChainHead, next_time_us
+from ledger.core.sequencer.committing.one_statement import OneStatement
 from ledger.core.sequencer.extension import LaneExtension
 from ledger.core.sequencer.heads.check import (
     HeadClaim,
@@ -42,9 +43,17 @@ class Batch:
 
     def __init__(self, turns: Sequence[LaneBatch], tools: BatchTools) -> None:
         self.turns = turns
+        self._tools = tools
         self._heads, self._keyring, self._clock, self._row_key, self._freezes = tools
         self.now_us = 0
         self._moments_us: set[int] = set()
+
+    def in_one_statement(self) -> OneStatement | None:
+        """Return the batch as one statement; None if it needs a transaction of several.
+
+        Raises ClockUnsteady, HeadMemoryUnavailable.
+        """
+        return OneStatement.of(self.turns, self._tools)
 
     def moments(self) -> list[datetime]:
         """The times whose partitions the previous run needed."""
@@ -76,14 +85,15 @@ class Batch:
             head = await self._head_to_extend(transaction, turn, claim, outcome)
             if head is None:
                 continue
-            erasures = 0 if row is None else row.erasures
-            ready = await placeable(transaction, turn, erasures, outcome, self._undoes_effects)
+            ready = await placeable(transaction, turn, row, outcome, self._undoes_effects)
             thawed_us = 0 if row is None else row.thawed_us
             if ready and ready[0].thaw:
                 thawed_us = await transaction.thaw(turn.lane.org_id, head)
             at = to_datetime(next_time_us(self.now_us, head))
+            # While another process extends the trail too, its end is not foreseen: see OneStatement.
+            counts = row.counts if row is not None and head == claim.known.checked else None
             placed = assemble(ready, head.seq, at, uses, outcome.refusals)
-            extensions.append(LaneExtension(turn.lane, head, thawed_us, placed))
+            extensions.append(LaneExtension(turn.lane, head, thawed_us, counts, placed))
         await self._write(transaction, extensions, uses, outcome)
         if uses.new:
             made = {extension.lane.org_id: extension for extension in extensions}
@@ -191,11 +201,7 @@ class Batch:
             org_id = extension.lane.org_id
             if extension.entries:
                 outcome.moves.append(HeadMove(org_id, extension.head, extension.new_head))
-                reset = extension.accepts_loss
-                seen = SeenHead(
-                    org_id, extension.new_head, extension.thawed_us, marks.get(org_id), reset
-                )
-                outcome.seen.append(seen)
+                outcome.seen.append(extension.seen(marks.get(org_id)))
                 outcome.entries += len(extension.entries)
             written = uses.written.get(org_id)
             ready, late = extension.answers({} if written is None else written.entries)

@@ -8,10 +8,11 @@ from typing import Final
 
 from ledger.chain import ChainHead, StoredEntry, extend, next_time_us
 from ledger.core.sequencer.committing.late import LateAnswer
-from ledger.core.sequencer.lane import Lane
+from ledger.core.sequencer.lane import Lane, SeenHead
 from ledger.core.sequencer.replay import PlacedRequest
 from ledger.core.sequencer.request import Appended, AppendRequest
 from ledger.keys import SigningKey
+from ledger.storage.entries.heads import HeadCounts
 from ledger.storage.entries.picked.receipts import WrittenEntry
 
 SLICE_ENTRIES: Final = 256
@@ -21,11 +22,17 @@ class LaneExtension:
     """The requests of one lane, placed after its head."""
 
     def __init__(
-        self, lane: Lane, head: ChainHead, thawed_us: int, placed: Sequence[PlacedRequest]
+        self,
+        lane: Lane,
+        head: ChainHead,
+        thawed_us: int,
+        counts: HeadCounts | None,
+        placed: Sequence[PlacedRequest],
     ) -> None:
         self.lane = lane
         self.head = head
         self.thawed_us = thawed_us
+        self.counts = counts
         self.new_head = head
         self.entries: list[StoredEntry] = []
         self._placed = placed
@@ -34,6 +41,12 @@ class LaneExtension:
     def accepts_loss(self) -> bool:
         """True if its entry says that an operator accepted a loss."""
         return any(one.request.loss is not None for one in self._placed)
+
+    def seen(self, mark: bytes | None) -> SeenHead:
+        """The head after the new entries, whose block has this mark."""
+        return SeenHead(
+            self.lane.org_id, self.new_head, self.thawed_us, mark, self.accepts_loss, self.counts
+        )
 
     @property
     def adds(self) -> bool:

@@ -15,7 +15,7 @@ from ledger.bounded import BoundedCache
 from ledger.chain import ChainHead
 from ledger.core.sequencer.heads.acknowledged import AcknowledgedHeads
 from ledger.core.sequencer.request import AppendRequest
-from ledger.storage.entries.heads import LockedHead
+from ledger.storage.entries.heads import HeadCounts, KnownEnd, LockedHead
 
 MAX_REMEMBERED_HEADS: Final = 100_000
 
@@ -39,6 +39,11 @@ class Lane:
         self.waiting_events += len(request.drafts)
         self.waiting_bytes += request.size_bytes
 
+    @property
+    def changes_rows(self) -> bool:
+        """True if the next request changes rows beside its entries."""
+        return bool(self.queue) and (self.queue[0].row or self.queue[0].effect) is not None
+
     def take(self, max_events: int, max_bytes: int) -> list[AppendRequest]:
         """Remove and return the next requests: in order, within the bounds, at least one of any."""
         taken: list[AppendRequest] = []
@@ -61,6 +66,8 @@ class SeenHead(NamedTuple):
 
     ``mark`` is that of the block which ends at the head; None if it is not known. ``reset``: an
     operator accepted that the trail lost the entries that were acknowledged after this head.
+    ``counts`` are those of the head row before; None if they are not known, or if another process
+    extended the trail just before.
     """
 
     org_id: int
@@ -68,6 +75,7 @@ class SeenHead(NamedTuple):
     thawed_us: int
     mark: bytes | None = None
     reset: bool = False
+    counts: HeadCounts | None = None
 
 
 class KnownHead(NamedTuple):
@@ -113,6 +121,15 @@ class SeenHeads:
         if seen is not None and seen.thawed_us == thawed_us:
             return KnownHead(acknowledged, own)
         return KnownHead(acknowledged, None if self._memory is None else acknowledged)
+
+    def known_end(self, org_id: int) -> KnownEnd | None:
+        """Return the end of a trail if it is the newest acknowledged one, and its block is known."""
+        seen = self._heads.get(org_id)
+        if seen is None or seen.mark is None or seen.counts is None:
+            return None
+        if self._memory is not None and self._memory.get(org_id) != seen.head:
+            return None
+        return KnownEnd(org_id, seen.head, seen.thawed_us, seen.counts, seen.mark)
 
     def knows(self, org_id: int, locked: LockedHead) -> bool:
         """Return whether a persisted head and its block are those that were last seen here."""

@@ -46,9 +46,13 @@ class LaneBatch(NamedTuple):
 
 
 class BatchOutcome:
-    """The answers, refusals and head moves of one run; they take effect once its commit is certain."""
+    """The answers, refusals and head moves of one run; they take effect once its commit is certain.
 
-    def __init__(self) -> None:
+    ``may_arrive``: it is one statement, which a broken connection may still bring to the database.
+    """
+
+    def __init__(self, *, may_arrive: bool = False) -> None:
+        self.may_arrive = may_arrive
         self.answers: list[Answer] = []
         self.late: list[LateAnswer] = []
         self.refusals: list[Refusal] = []

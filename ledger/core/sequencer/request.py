@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from ledger.chain import ChainHead, Draft, StoredEntry
 from ledger.entry import decode_leaf, from_datetime
 from ledger.errors import AppendRefused
 from ledger.storage.entries.picked.receipts import WrittenEntry
+from ledger.storage.row_changes import RowChange
 from ledger.storage.trail import AppendTransaction
 
 ROW_OVERHEAD_BYTES: Final = 700
@@ -22,6 +24,13 @@ class StaleSeal(AppendRefused):
     def __init__(self, erasures: int) -> None:
         super().__init__("a subject was erased after this request was sealed; seal it again")
         self.erasures = erasures
+
+
+class StaleKey(AppendRefused):
+    """The API key of this request may have been revoked since it was admitted: look it up again."""
+
+    def __init__(self) -> None:
+        super().__init__("the API key of this request is looked up again; nothing was written")
 
 
 class AnswerLost(AppendRefused):
@@ -87,15 +96,16 @@ class Appended(NamedTuple):
     def receipts(self) -> list[EntryPlace]:
         """One receipt for each event of the request."""
         receipts = []
-        previous = self.previous_hash
+        previous, moment, time_us = self.previous_hash, None, 0
         for entry in self.entries:
+            if entry.anchored_at is not moment:
+                moment = entry.anchored_at
+                time_us = from_datetime(moment)
             if isinstance(entry, WrittenEntry):
                 previous = entry.previous_hash
             elif not self.contiguous:
                 previous = bytes.fromhex(decode_leaf(entry.leaf).previous_hash or "")
-            receipts.append(
-                EntryPlace(entry.seq, entry.entry_hash, previous, from_datetime(entry.anchored_at))
-            )
+            receipts.append(EntryPlace(entry.seq, entry.entry_hash, previous, time_us))
             previous = entry.entry_hash
         return receipts
 
@@ -104,13 +114,36 @@ Effect = Callable[[AppendTransaction], Awaitable[AppendRefused | None]]
 """Work inside the append transaction; an error that it returns refuses the request."""
 
 
+Permit = Callable[[int], bool]
+"""Returns whether a key is valid while its org has had this many revocations."""
+
+
+class RowEffect:
+    """The change of one row, in the transaction of its entry.
+
+    ``refusal`` returns why the change is refused, in the transaction that refused it.
+    ``created_at`` is when the row was created; None until the change is made.
+    """
+
+    __slots__ = ("change", "created_at", "refusal")
+
+    def __init__(
+        self, change: RowChange, refusal: Callable[[AppendTransaction], Awaitable[AppendRefused]]
+    ) -> None:
+        self.change = change
+        self.refusal = refusal
+        self.created_at: datetime | None = None
+
+
 class AppendRequest:
     """One caller's events, waiting for their seqs.
 
     ``erasures`` is the org's erasure count at which the drafts were sealed (None
-    for plain orgs). ``idempotency`` applies to the request, ``unique`` to single events
-    by their index. A request with an ``effect`` or a ``thaw`` commits alone. A ``thaw`` by an
-    AcceptedLoss may go on before the newest acknowledged entry.
+    for plain orgs). ``permit``, where it is set, says by the org's count of revocations whether the
+    caller's key is still valid; it is asked under the lock of the head. ``idempotency`` applies to
+    the request, ``unique`` to single events by their index. A request with a ``thaw``, or with an
+    ``effect`` that is no RowEffect, commits alone. A ``thaw`` by an AcceptedLoss may go on before
+    the newest acknowledged entry.
     """
 
     __slots__ = (
@@ -122,6 +155,8 @@ class AppendRequest:
         "loss",
         "org",
         "org_id",
+        "permit",
+        "row",
         "size_bytes",
         "thaw",
         "unique",
@@ -136,7 +171,7 @@ class AppendRequest:
         erasures: int | None = None,
         idempotency: KeyDigest | None = None,
         unique: dict[int, KeyDigest] | None = None,
-        effect: Effect | None = None,
+        effect: Effect | RowEffect | None = None,
         thaw: bool | AcceptedLoss = False,
     ) -> None:
         assert drafts, "a request holds at least one event"
@@ -144,9 +179,11 @@ class AppendRequest:
         self.org = org
         self.drafts = drafts
         self.erasures = erasures
+        self.permit: Permit | None = None
         self.idempotency = idempotency
         self.unique = unique or {}
-        self.effect = effect
+        self.row = effect if isinstance(effect, RowEffect) else None
+        self.effect = None if isinstance(effect, RowEffect) else effect
         self.thaw = thaw is not False
         self.loss = thaw if isinstance(thaw, AcceptedLoss) else None
         self.size_bytes = sum(len(draft.payload) for draft in drafts) + (

@@ -189,10 +189,16 @@ class Sequencer:
         turns: list[LaneBatch] = []
         events, size = self._limits.batch_events, self._limits.batch_bytes
         while self._ready and len(turns) < self._limits.batch_orgs and events > 0 and size > 0:
-            lane = self._ready.pop(next(iter(self._ready)))
+            lane = next(iter(self._ready.values()))
+            if lane.changes_rows and turns:
+                break  # a row that the database refuses must not hold up other orgs
+            del self._ready[lane.org_id]
+            apart = lane.changes_rows
             await lane.lock.acquire()  # never waits: a ready lane is not locked
             requests = lane.take(events, size)
             turns.append(LaneBatch(lane, requests))
+            if apart:
+                break
             events -= sum(len(request.drafts) for request in requests)
             size -= sum(request.size_bytes for request in requests)
         return turns
@@ -271,17 +277,17 @@ class Sequencer:
             return await self._committer.commit(batch)
 
     async def _refuse_or_split(self, turns: list[LaneBatch], error: Exception) -> None:
-        """Refuse the requests of a failed batch, or commit each org alone to isolate the fault.
+        """Refuse the requests of a failed batch, or commit smaller ones to isolate the fault.
 
         Nothing was written, unless ``error`` is OutcomeUnknown.
         """
-        if len(turns) == 1 or isinstance(error, (ClockUnsteady, StorageError)):
+        parts = _parts(turns)
+        if len(parts) == 1 or isinstance(error, (ClockUnsteady, StorageError)):
             for request in (request for turn in turns for request in turn.requests):
                 request.refuse(error)
         else:
-            # The fault may be one org's: each org is committed alone, so that only it fails.
-            for turn in turns:
-                await self._commit([turn])
+            for part in parts:
+                await self._commit([part])
 
     def _release(self, turns: list[LaneBatch]) -> None:
         for turn in turns:
@@ -320,3 +326,10 @@ class Sequencer:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._committer.close()
+
+
+def _parts(turns: list[LaneBatch]) -> list[LaneBatch]:
+    """Return what is committed alone after a fault: each org, or each request of the only org."""
+    if len(turns) > 1:
+        return turns
+    return [LaneBatch(turn.lane, [request]) for turn in turns for request in turn.requests]

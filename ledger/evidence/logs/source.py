@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ledger.errors import EvidenceError
-from ledger.surroundings import blaming_surroundings, proxy_variable
+from ledger.surroundings import blaming_surroundings, own_machine_options, proxy_variable
 from ledger.tiles import MAX_BUNDLE_BYTES
 
 if TYPE_CHECKING:
@@ -58,7 +58,11 @@ def open_source(where: str, file_seconds: float = FILE_SECONDS_MAX) -> Iterator[
     import httpx2  # noqa: PLC0415 - slow to load, and folders need none
 
     with blaming_surroundings(EvidenceError):
-        web = httpx2.Client(timeout=TIMEOUT_S, headers={"accept-encoding": "identity"})
+        web = httpx2.Client(
+            timeout=TIMEOUT_S,
+            headers={"accept-encoding": "identity"},
+            **own_machine_options(where),
+        )
     with web as client, ThreadPoolExecutor(FETCHES_AT_ONCE) as pool:
         yield Web(where.rstrip("/"), client, pool, file_seconds)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from ledger.blocks.frames import content_of
 from ledger.blocks.layout import BLOCK_BYTES, BlockDamaged, read_ends
-from ledger.entry import HASH_BYTES
+from ledger.entry import HASH_BYTES, MAX_SEQ
 from ledger.storage.database import Connection
 from ledger.storage.entries.copying import MAX_ENDS_BYTES
+from ledger.storage.queries import Queries
 
 # An oversized value is read as NULL: no valid leaf or hash is that long.
 NEWEST: Final = f"""
@@ -34,6 +36,20 @@ WHERE org_id = $1 AND last_seq > $2 AND last_seq <= (
     SELECT last_seq | 255 FROM entries WHERE org_id = $1 AND last_seq > $2
     ORDER BY last_seq LIMIT 1
 )"""
+# Times that Python can't hold are those of no block that is read.
+BLOCKS_AFTER: Final = f"""
+SELECT last_seq, anchored_at, xmin::text FROM entries
+WHERE org_id = $1 AND last_seq > $2 AND last_seq < {MAX_SEQ}
+  AND anchored_at BETWEEN 'epoch' AND '4253-01-01Z'
+ORDER BY last_seq, anchored_at LIMIT $3"""
+
+
+class BlockVersion(NamedTuple):
+    """A block as it stands: its keys, and the transaction that wrote this version of its row."""
+
+    last_seq: int
+    anchored_at: datetime
+    version: str
 
 
 class NewestRow(NamedTuple):
@@ -84,3 +100,9 @@ async def next_seq(connection: Connection, org_id: int, after: int) -> int | Non
     """Return the lowest seq of an entry above ``after``, or None."""
     first: int | None = await connection.fetchval(NEXT_SEQ, org_id, after)
     return None if first is None else max(first, after + 1)
+
+
+async def blocks_after(queries: Queries, org_id: int, seq: int, limit: int) -> list[BlockVersion]:
+    """Return the first blocks that end after a seq, without reading what they hold."""
+    rows = await queries.fetch(BLOCKS_AFTER, org_id, seq, limit)
+    return [BlockVersion(*row) for row in rows]

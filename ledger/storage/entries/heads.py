@@ -19,7 +19,7 @@ from ledger.storage.database import Connection, Database
 from ledger.storage.entries.blocks import entries_of, key_columns, pages
 from ledger.storage.entries.picked import parts
 from ledger.storage.entries.picked.parts import NOTHING
-from ledger.storage.entries.writing.marks import BlockTail
+from ledger.storage.entries.writing.marks import BlockTail, tail
 
 # A time that Python's datetime can't hold was not written by Quire.
 HEAD: Final = """
@@ -28,23 +28,18 @@ SELECT seq, entry_hash,
 FROM heads WHERE org_id = $1"""
 
 
-def _tail(column: str, size: int) -> str:
-    """Return the SQL of the last bytes of a column, and of where they start in it."""
-    start = f"greatest(octet_length({column}) - {size}, 0)"
-    return f"{start}, coalesce(substring({column} FROM {start} + 1), '')"
-
-
 # The last frame of a block's leaves is not longer. That of the payloads is longer if it holds one
 # large payload.
 _LAST: Final = (
-    f"{key_columns('e')}, {_tail('e.leaves', RECORD_BYTES)}, {_tail('e.payloads', FRAME_BYTES)}"
+    f"{key_columns('e')}, {', '.join(tail('e.leaves', RECORD_BYTES))}, "
+    f"{', '.join(tail('e.payloads', FRAME_BYTES))}"
 )
 # Every process locks heads in the order of org_id, so that no two deadlock. A time
 # that Python can't hold is read as NULL: one edited row must not fail the whole batch.
 LOCK_HEADS: Final = f"""
 SELECT h.org_id, h.seq, h.entry_hash,
        CASE WHEN h.anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN h.anchored_at END,
-       h.erasures, h.thawed_us, h.frozen_reason, {_LAST}
+       h.erasures, h.revocations, h.thawed_us, h.frozen_reason, {_LAST}
 FROM heads h
 LEFT JOIN entries e ON e.org_id = h.org_id AND e.last_seq = h.seq AND e.anchored_at = h.anchored_at
                    AND h.anchored_at BETWEEN 'epoch' AND '4253-01-01Z'
@@ -80,6 +75,7 @@ class LockedHead(NamedTuple):
 
     head: ChainHead
     erasures: int
+    revocations: int
     thawed_us: int
     frozen_reason: str | None
     entry: StoredEntry | None
@@ -87,6 +83,28 @@ class LockedHead(NamedTuple):
     unread: tuple[Picked, Part] | None = None
     mark: bytes | None = None
     is_known: bool = False
+
+    @property
+    def counts(self) -> HeadCounts:
+        """The counts of the head row."""
+        return HeadCounts(self.erasures, self.revocations)
+
+
+class HeadCounts(NamedTuple):
+    """How often persons of an org were erased, and its keys revoked, by its head row."""
+
+    erasures: int
+    revocations: int
+
+
+class KnownEnd(NamedTuple):
+    """The end of a trail that a process wrote or checked: its head row and the mark of its block."""
+
+    org_id: int
+    head: ChainHead
+    thawed_us: int
+    counts: HeadCounts
+    mark: bytes
 
 
 def unknown(_org_id: int, _locked: LockedHead) -> bool:
@@ -111,9 +129,9 @@ async def lock(
     """
     locked = {}
     for row in await connection.fetch(LOCK_HEADS, sorted(org_ids)):
-        org_id, seq, entry_hash, at, erasures, thawed_us, frozen_reason, *block = row
+        org_id, seq, entry_hash, at, erasures, revocations, thawed_us, frozen_reason, *block = row
         claimed = ChainHead(seq, entry_hash, IMPOSSIBLE_US if at is None else from_datetime(at))
-        found = LockedHead(claimed, erasures, thawed_us, frozen_reason, None)
+        found = LockedHead(claimed, erasures, revocations, thawed_us, frozen_reason, None)
         if seq >= 0 and at is not None and block[0] is None:
             # After waiting for a lock the join still returns the block of the old head; this
             # second query has its own snapshot.

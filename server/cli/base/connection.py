@@ -3,21 +3,21 @@
 import codecs
 import contextlib
 import functools
-import ipaddress
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Concatenate, ParamSpec, TypeVar
-from urllib.parse import urlsplit
 
 import click
+import httpx2
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from ledger.client import LedgerClient
-from ledger.client.transport import checked_url
+from ledger.client.transport import checked_url, require_private
 from ledger.malformed import mark_of
-from ledger.surroundings import DEFAULT_URL
+from ledger.surroundings import DEFAULT_URL, is_loopback
 from server.cli.base.output import print_message
 from server.cli.base.root import CommandFailure
 
@@ -39,10 +39,13 @@ class Connection:
 
     url: str
     api_key: str = field(repr=False)
+    insecure_http: bool | None = None
 
     def client(self, org: str | None = None, *, attempts: int = ATTEMPTS) -> LedgerClient:
         """Return a client for an org's trail; the caller closes it."""
-        return LedgerClient(self.url, self.api_key, org, attempts=attempts)
+        return LedgerClient(
+            self.url, self.api_key, org, attempts=attempts, insecure_http=self.insecure_http
+        )
 
     def own_org(self) -> str:
         """Return the org that the API key belongs to. Raises UsageError for a platform key."""
@@ -58,7 +61,7 @@ class Connection:
 def client_command(
     function: Callable[Concatenate[Connection, P], R],
 ) -> Callable[P, R]:
-    """Decorator: adds `--url` and `--api-key-file`, and passes the Connection made from them.
+    """Decorator: adds `--url`, `--api-key-file` and `--insecure-http`, and passes the Connection.
 
     An option or argument `org` that was left out becomes the org of the API key.
     """
@@ -75,11 +78,19 @@ def client_command(
         type=click.File("rb"),
         help="File that holds the API key; overrides QUIRE_API_KEY.",
     )
+    @click.option(
+        "--insecure-http",
+        is_flag=True,
+        default=None,
+        help="Send the key to another machine by plain http too (QUIRE_INSECURE_HTTP=true).",
+    )
     @functools.wraps(function)
     def command(*args: P.args, **options: P.kwargs) -> R:
         url, file = checked_url(str(options.pop("url"))), options.pop("api_key_file")
+        insecure = True if options.pop("insecure_http") else None
         set_on_retry_hooks([_report_retry])
-        connection = Connection(url, _api_key(url, file))  # type: ignore[arg-type]
+        connection = Connection(url, _api_key(url, file), insecure)  # type: ignore[arg-type]
+        require_private(url, insecure)
         if options.get("org", "") is None:
             options["org"] = connection.own_org()
         return function(connection, *args, **options)
@@ -118,11 +129,15 @@ def _decoded(content: bytes, source: str) -> str:
 
 
 def _is_local(url: str) -> bool:
-    try:
-        host = urlsplit(url).hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
+    """Return whether a URL is this machine's, also by what its host's name resolves to now."""
+    host = httpx2.URL(url).host
+    if not is_loopback(host):
         return False
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return True  # nothing can be sent there
+    return all(is_loopback(str(address[0])) for *_, address in found)
 
 
 def _report_retry(details: RetryDetails) -> None:

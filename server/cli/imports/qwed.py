@@ -121,7 +121,11 @@ def import_qwed(  # noqa: PLR0913, PLR0917 - a command's parameters are its opti
 
     async def run() -> ImportOutcome:
         client = AsyncLedgerClient(
-            connection.url, connection.api_key, org, attempts=PATIENT_ATTEMPTS
+            connection.url,
+            connection.api_key,
+            org,
+            attempts=PATIENT_ATTEMPTS,
+            insecure_http=connection.insecure_http,
         )
         async with client, open_source(dsn) as source:
             organization = await _organization(source, source_org)

@@ -20,11 +20,12 @@ from ledger import __version__
 from server.http.api.docstrings import prose
 from server.http.api.problem_answers import problem_answers, problem_ref, problem_schemas
 from server.http.api.schemas import ApiSchemas
-from server.http.contract import CONTRACT, ResponseHeader, RouteContract, octets
+from server.http.contract import CONTRACT, OF_EVERY_ANSWER, RouteContract, octets
 from server.http.problems import problems
 from server.trails.appending import JSON
 
 NO_KEY: Final = " No key where the log is public."
+FOR_OPERATORS: Final = "The metrics token, or the private listener; no API key."
 ABOUT: Final = """\
 An append-only ledger: each org has one trail, a hash chain of signed entries that nobody \
 alters unnoticed.
@@ -143,6 +144,10 @@ def _complete(operation: dict[str, Any], route: DescribedRoute, schemas: ApiSche
 
 def _secure(operation: dict[str, Any], contract: RouteContract) -> None:
     """Describe who may call the route, and how keys are sent."""
+    if contract.operators:
+        operation["security"] = [{"bearer": []}]
+        operation["description"] = FOR_OPERATORS
+        return
     if contract.open:
         operation["security"] = []
         return
@@ -166,8 +171,8 @@ def _answer(
     """Return a successful answer, described by the contract, else by the docstring of its type."""
     texts = [_text(kind) for kind in media.values()]
     answer: dict[str, Any] = {"description": contract.meanings.get(status, " or ".join(texts))}
-    if contract.headers:
-        answer["headers"] = {header.name: _header(header) for header in contract.headers}
+    headers = {header.name: header for header in (*OF_EVERY_ANSWER, *contract.headers)}
+    answer["headers"] = {name: header.described() for name, header in headers.items()}
     if media:
         answer["content"] = {name: _content(schemas, kind) for name, kind in media.items()}
     if status in contract.examples:
@@ -193,15 +198,6 @@ def _content(schemas: ApiSchemas, kind: Any) -> dict[str, Any]:
     return (
         {"schema": schema} if example is msgspec.UNSET else {"schema": schema, "example": example}
     )
-
-
-def _header(header: ResponseHeader) -> dict[str, Any]:
-    return {
-        "description": header.description,
-        "required": header.always,
-        "schema": {"type": "string"},
-        "example": header.example,
-    }
 
 
 def _plain(parameter: dict[str, Any]) -> None:

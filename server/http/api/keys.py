@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal, cast
 
 from msgspec import Meta, Struct
 
 from ledger.entry import rfc3339
 from ledger.shapes import TIME_EXAMPLE, SlugText, TimeText, shape
-from ledger.storage.api_keys import ApiKeyRecord
+from ledger.storage.api_keys import ApiKeyRecord, ApiKeyRow
 from server.access.rights import Role
 
 KeyName = Annotated[str, Meta(min_length=1, max_length=200, examples=["billing service"])]
@@ -112,6 +113,6 @@ def key_body(key: ApiKeyRecord) -> KeyBody:
     )
 
 
-def new_key_body(key: ApiKeyRecord, token: str) -> NewKeyBody:
+def new_key_body(key: ApiKeyRow, created_at: datetime, token: str) -> NewKeyBody:
     """Return a key that was just made, with its secret."""
-    return NewKeyBody(key.id, key.name, cast("OrgRole", key.role), rfc3339(key.created_at), token)
+    return NewKeyBody(key.id, key.name, cast("OrgRole", key.role), rfc3339(created_at), token)

@@ -8,15 +8,10 @@ from typing import Any, Final
 from ledger.core.proving import NotYetSigned
 from ledger.errors import NOT_FOUND, ProblemType
 from server.http.api.schemas import ref
+from server.http.contract import OF_EVERY_ANSWER
 from server.http.problems import MEDIA_TYPE, RETRY_AFTER_S, TYPE_BASE, problem_of
 
 RESPONSES: Final = "#/components/responses/{name}"
-NO_STORE: Final = {
-    "description": "No cache may keep a problem: what is missing now may be there soon",
-    "required": True,
-    "schema": {"type": "string"},
-    "example": "no-store",
-}
 RETRY_AFTER: Final = {
     "description": "Seconds to wait before the request is sent again",
     "schema": {"type": "integer", "minimum": 1},
@@ -90,7 +85,7 @@ def _name(status: int) -> str:
 
 
 def _answer(status: int, kinds: list[ProblemType]) -> dict[str, Any]:
-    headers: dict[str, Any] = {"Cache-Control": NO_STORE}
+    headers = {header.name: header.described() for header in OF_EVERY_ANSWER}
     if status in (429, 503) or NOT_YET in kinds:
         headers["Retry-After"] = {**RETRY_AFTER, "required": status != NOT_YET.status}
     if status == 405:

@@ -29,7 +29,6 @@ WATCHED: Final = {
         "\r\n\r\n",
     ],
 }
-UNCACHED: Final = ResponseHeader("Cache-Control", "No cache may answer a later request", "no-cache")
 UNBUFFERED: Final = ResponseHeader(
     "X-Accel-Buffering", "A proxy passes each event on at once", "no"
 )

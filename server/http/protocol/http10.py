@@ -60,7 +60,7 @@ class Http10Response:
         headers = [pair for pair in message["headers"] if pair[0].lower() != b"connection"]
         known = any(name.lower() == b"content-length" for name, _ in headers)
         if known or message["status"] in {204, 304}:
-            if self._keep_alive:
+            if self._keep_alive and not cycle.more_body:
                 cycle.keep_alive = True
                 headers.append((b"connection", b"keep-alive"))
         elif cycle.scope["method"] != "HEAD":

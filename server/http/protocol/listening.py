@@ -8,10 +8,11 @@ from server.refusal import StartupRefused
 BACKLOG: Final = 2_048
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, options: str = "--host and --port") -> socket.socket:
     """Return a listening TCP socket; port 0 means any free port. Raises StartupRefused.
 
-    Servers call this first, so that a busy port does not cost a database start.
+    Servers call this first, so that a busy port does not cost a database start. ``options`` name the
+    settings of the address, for the message.
     """
     host = host.removeprefix("[").removesuffix("]")  # of an IPv6 address in a URL
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -24,7 +25,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise StartupRefused(
             f"Can't listen on {host} port {port}: {error.strerror}. "
-            "Choose another address with --host and --port."
+            f"Choose another address with {options}."
         ) from None
     listener.set_inheritable(True)
     return listener

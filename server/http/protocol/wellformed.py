@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from ledger.entry import has_control
-from ledger.errors import INVALID_REQUEST, ProblemType
+from ledger.errors import INVALID_REQUEST, NOT_FOUND, ProblemType
 from server.access.auth import token_of
 from server.http.problems import (
     EXPECTATION_FAILED,
@@ -38,9 +38,26 @@ HEADERS: Final = "headers"
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _HOST: Final = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%:\[\]-]*")
 _ABSOLUTE: Final = re.compile(rb"https?://[^/?#@]+(?=[/?]|\Z)", re.IGNORECASE)
+_PLAIN: Final = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~!$&'()*+,=:@-]+)+|/")
+"""A path that is spelled in one way only: segments that are neither empty nor dots, no encoding."""
+_RESHAPED: Final = re.compile(rb"//|/\.{1,2}(?:/|\Z)|[\\;]|(?<=.)/\Z")
+"""What proxies and frameworks remove from a path, each in its own way."""
+_NEEDLESS: Final = re.compile(
+    rb"%(?:2[DEFdef]|3[0-9Bb]|4[1-9A-Fa-f]|5[0-9AaCcFf]|6[1-9A-Fa-f]|7[0-9AaEeFf]|[01])"
+)
+"""The encoding of an unreserved character, of ``/``, ``\\`` and ``;``, or of a control character."""
+_OF_NAME: Final = re.compile(rb"(/v1/orgs/[a-z0-9-]+/subjects/)[^/]+")
+"""The only path that ends in any name; its route refuses names that have two spellings."""
 _MALFORMED_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _UTF_8: Final = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii"})
 _SHOWN_CHARS: Final = 64
+OTHER_SPELLING: Final = (
+    "there is no such path in this spelling: write it without empty, dot or last empty segments, "
+    "without ; and backslash, and percent-encode no letter, digit, hyphen, dot, underscore, tilde "
+    "or slash"
+)
+PARAMETERS_MAX: Final = 256
+"""Parameters of a query; no route has more than a few."""
 
 
 class RequestFlaw(NamedTuple):
@@ -82,7 +99,7 @@ def flaw_of(
         )
     if b"x-api-key" in by_name and b"authorization" in by_name:
         flaw = flaw or _of_keys(by_name)
-    if b"%" in target or b"?" in target or b"#" in target or target[:1] != b"/":
+    if b"?" in target or _PLAIN.fullmatch(target) is None:
         flaw = flaw or _of_target(target)
     return flaw
 
@@ -170,6 +187,14 @@ def _of_target(target: bytes) -> RequestFlaw | None:
         return _invalid("the request target is a path and a query, without host or fragment")
     if _MALFORMED_PERCENT.search(path):
         return _invalid("the path has a % that is not followed by two hex digits")
+    if _PLAIN.fullmatch(path) is None and not _is_spelled_once(path):
+        return RequestFlaw(NOT_FOUND, OTHER_SPELLING)
+    return _of_query(query) if query else None
+
+
+def _of_query(query: bytes) -> RequestFlaw | None:
+    if query.count(b"&") >= PARAMETERS_MAX:
+        return _invalid(f"the query has more than {PARAMETERS_MAX} parameters")
     seen: set[str] = set()
     for part in query.split(b"&"):
         name, _, value = (_text(piece) for piece in part.replace(b"+", b" ").partition(b"="))
@@ -183,6 +208,18 @@ def _of_target(target: bytes) -> RequestFlaw | None:
         if part:
             seen.add(name)
     return None
+
+
+def _is_spelled_once(path: bytes) -> bool:
+    """Return whether no other path is the same after a proxy or a framework has normalised it.
+
+    Percent-encoding is left to names that need it, in UTF-8.
+    """
+    if _RESHAPED.search(path):
+        return False
+    if _OF_NAME.fullmatch(path):
+        return True
+    return _NEEDLESS.search(path) is None and _text(path) is not None
 
 
 def _text(encoded: bytes) -> str | None:

@@ -10,14 +10,14 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import post
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.types import ASGIApp
 from msgspec import UNSET, Meta, UnsetType
 
 from ledger.core.org import OrgFacts
-from ledger.core.sequencer import Appended
+from ledger.core.sequencer import Appended, EntryPlace
 from ledger.entry import format_time, record_id_prefix, rfc3339
-from ledger.errors import QuireError
-from ledger.event import Event, misspelt_fields
+from ledger.event import misspelt_fields
 from ledger.shapes import HashHex, RecordIdText, Seq, TimeText
 from server.access.rights import May
 from server.http.api.append import describe_append, event_schemas
@@ -25,23 +25,31 @@ from server.http.api.logs import SignedHeadBody
 from server.http.api.orgs import HeadBody
 from server.http.api.proofs import ProofBody
 from server.http.append_warnings import AppendWarnings, warnings_of
-from server.http.bodies import SMALL_BYTES, announced_bytes, body_of, body_reads
-from server.http.caller import HttpRequest, headers_of, org_of, services_of
+from server.http.bodies import (
+    SMALL_BYTES,
+    announced_bytes,
+    body_of,
+    body_room,
+    charge,
+    parsed_body,
+    refused_bytes,
+)
+from server.http.caller import HttpRequest, append_permitted, headers_of, org_of, services_of
 from server.http.contract import ResponseHeader, asks
 from server.http.parameters import OrgSlug
-from server.http.problems import BadRequest
+from server.http.problems import BadRequest, RequestTimeout
 from server.http.protocol.bytes_response import BytesResponse
 from server.http.routes.waiting import SignedInclusion, signed
 from server.trails.appending import JSON
-from server.trails.services import Services
 
-LARGE_BODY_BYTES: Final = 1 << 20
 REPLAYED: Final = ResponseHeader(
     "Idempotency-Replayed",
     "The request was written before, under the same idempotency key; this is that answer again",
     "true",
     always=False,
 )
+SLICE_RECEIPTS: Final = 2_000
+"""Receipts that are written in one turn of the event loop: some milliseconds."""
 _REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
 
 
@@ -142,65 +150,47 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     await services.quotas.require(tenant)
     limit = services.settings.max_body_bytes
     size = min(announced_bytes(request, limit), limit)
+    services.part(refused_bytes).admit(tenant.id)
     if size <= SMALL_BYTES:
-        body = await body_of(request)
-        events, single = await _parsed(services, tenant, body, content_type)
+        body = await _body(request, tenant, size)
+        events, single = await parsed_body(services, tenant, body, content_type)
     else:
-        with services.part(body_reads).room.holding(tenant.id, size):
-            body = await body_of(request)
-            events, single = await _parsed(services, tenant, body, content_type)
-    appended = await _appended(services, tenant, events, body, content_type, key)
+        with services.part(body_room).holding(tenant.id, size):
+            body = await _body(request, tenant, size)
+            events, single = await parsed_body(services, tenant, body, content_type)
+    repeated = services.appender.request_key(tenant, key, body, content_type)
+    append = append_permitted(request, tenant, events, repeated)
+    appended = await services.quotas.counted(tenant, len(events), len(body), append)
     headers = _REPLAYED if appended.replayed else ()
     found = await signed(request, tenant, appended) if wait else None
     misspelt = misspelt_fields(events)
     warned = warnings_of(misspelt, single=single) if misspelt else None
     if single:
-        content = _with(_receipts(tenant, appended)[0], "proof", found and found.proofs[0])
+        (receipt,) = await _receipts(tenant, appended)
+        content = _with(receipt, "proof", found and found.proofs[0])
     elif minimal:
         content = _with(_summary(appended), "checkpoint", found and found.checkpoint)
     else:
-        content = _batch(tenant, appended, found, warned)
+        content = _batch(await _receipts(tenant, appended), appended, found, warned)
     content = _with(content, "warnings", warned and warned.of_request)
     return BytesResponse(201, content.encode(), headers)
 
 
-async def _parsed(
-    services: Services, tenant: OrgFacts, body: bytes, content_type: str
-) -> tuple[list[Event], bool]:
-    """Return the events of a body, and whether it was a single object; a refused one is charged."""
-    appender = services.appender
+async def _body(request: HttpRequest, tenant: OrgFacts, size: int) -> bytes:
+    """Return the body; one that is too large or too slow counts against the org."""
     try:
-        if len(body) > LARGE_BODY_BYTES:
-            # Parsing megabytes of JSON must not delay other requests.
-            return await asyncio.to_thread(appender.parse, body, content_type)
-        return appender.parse(body, content_type)
-    except QuireError:
-        services.quotas.charge(tenant, len(body))
+        return await body_of(request)
+    except (RequestEntityTooLarge, RequestTimeout):
+        charge(services_of(request), tenant.id, size)
         raise
 
 
-async def _appended(
-    services: Services,
-    tenant: OrgFacts,
-    events: list[Event],
-    body: bytes,
-    content_type: str,
-    key: str | None,
-) -> Appended:
-    """Append events within the org's quota."""
-    appender = services.appender
-    idempotency = appender.request_key(tenant, key, body, content_type)
-    append = appender.append(tenant, events, idempotency=idempotency)
-    return await services.quotas.counted(tenant, len(events), len(body), append)
-
-
 def _batch(
-    tenant: OrgFacts,
+    receipts: list[str],
     appended: Appended,
     found: SignedInclusion | None,
     warned: AppendWarnings | None,
 ) -> str:
-    receipts = _receipts(tenant, appended)
     if found is not None and found.proofs:
         receipts = list(map(_with, receipts, repeat("proof"), found.proofs))
     if warned is not None:
@@ -247,10 +237,21 @@ def _media_type(content_type: bytes) -> str:
 # formatted directly: a batch of 10,000 is answered in milliseconds.
 
 
-def _receipts(org: OrgFacts, appended: Appended) -> list[str]:
+async def _receipts(org: OrgFacts, appended: Appended) -> list[str]:
+    """Return a receipt for each event; other requests go on after each SLICE_RECEIPTS of them."""
+    places = appended.receipts()
+    receipts: list[str] = []
+    for first in range(0, len(places), SLICE_RECEIPTS):
+        if first:
+            await asyncio.sleep(0)
+        receipts += _written(org, places[first : first + SLICE_RECEIPTS])
+    return receipts
+
+
+def _written(org: OrgFacts, places: list[EntryPlace]) -> list[str]:
     receipts: list[str] = []
     last_us, prefix, anchored = -1, "", ""
-    for seq, entry_hash, previous_hash, anchored_us in appended.receipts():
+    for seq, entry_hash, previous_hash, anchored_us in places:
         if anchored_us != last_us:
             last_us, anchored = anchored_us, format_time(anchored_us)
             prefix = record_id_prefix(org.id, anchored_us)

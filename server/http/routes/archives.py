@@ -16,7 +16,7 @@ from ledger.storage import archive_accounts, trees
 from server.access.administration import Conflict
 from server.access.auth import Principal
 from server.access.rights import May
-from server.http.caller import HttpRequest, org_of, services_of
+from server.http.caller import HttpRequest, interruptible, org_of, services_of
 from server.http.contract import asks
 from server.http.parameters import OrgSlug
 from server.trails.appending import JSON
@@ -133,6 +133,7 @@ async def archive_now(
     database = services_of(request).database
     before = await _status(request, tenant, principal, url)
     await archive_accounts.ask(database, tenant.id)
+    interruptible(request)
     deadline = asyncio.get_running_loop().time() + wait
     status = before
     while status.size < before.signed and asyncio.get_running_loop().time() < deadline:

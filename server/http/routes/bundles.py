@@ -32,10 +32,8 @@ from server.access.auth import Principal
 from server.access.rights import May
 from server.http.api.bundles import CreateBundle
 from server.http.bodies import json_body
-from server.http.caller import HttpRequest, org_of, services_of
+from server.http.caller import HttpRequest, interruptible, org_of, permitted, services_of
 from server.http.contract import (
-    NO_SNIFFING,
-    NO_STORE,
     WRITE_PROBLEMS,
     ResponseHeader,
     asks,
@@ -77,7 +75,7 @@ POLL_INTERVAL_S: Final = 0.25
         example={"from_seq": 0, "to_seq": 0, "include_payloads": False},
         problems=(400, 409, 422, 423, *WRITE_PROBLEMS),
         answers={200: {ZIP: A_BUNDLE}},
-        headers=(FILE_NAME, NO_STORE, NO_SNIFFING),
+        headers=(FILE_NAME,),
     ),
     request_max_body_size=MAX_BODY_BYTES,
 )
@@ -85,6 +83,7 @@ async def create_bundle(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """Return entries with their proofs, signatures and keys in one zip that is verified offline."""
     tenant, principal = org_of(request, org)
     options: CreateBundle = await json_body(request)
+    interruptible(request)
     _check(options, principal)
     services = services_of(request)
     with services.bundles.place(tenant.id):
@@ -99,7 +98,9 @@ async def create_bundle(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         # A fault in the first entries can still be answered as a problem.
         first = await anext(pieces)
         if disclosure is not None and tenant.seals:
-            await _record_disclosure(services, contents, principal.key_id)
+            await permitted(
+                request, principal, lambda by: _record_disclosure(services, contents, by)
+            )
         name = f"bundle of {tenant.slug}"
         return StreamedResponse(
             first, pieces, _headers(contents), resources.pop_all(), name, place.let_go
@@ -224,7 +225,7 @@ async def _signed(services: Services, org: OrgFacts, seq: int, anchored: bool) -
             await asyncio.sleep(POLL_INTERVAL_S)
 
 
-async def _record_disclosure(services: Services, contents: BundlePlan, key_id: str) -> None:
+async def _record_disclosure(services: Services, contents: BundlePlan, by: Principal) -> None:
     """Record in the trail which fields of which entries are disclosed, before they are sent.
 
     A crash here leaves a record of a disclosure that was not sent, never the reverse.
@@ -235,7 +236,7 @@ async def _record_disclosure(services: Services, contents: BundlePlan, key_id: s
         seqs = sorted(contents.disclosure.seqs)
     size, limit = contents.covering.checkpoint.size, services.settings.max_payload_bytes
     for record in disclosures.records(seqs, contents.disclosure.fields, size, limit):
-        await services.guard.disclosed(contents.org, record, key_id)
+        await services.guard.disclosed(contents.org, record, by.key_id, by)
 
 
 def _headers(contents: BundlePlan) -> list[tuple[bytes, bytes]]:
@@ -244,8 +245,6 @@ def _headers(contents: BundlePlan) -> list[tuple[bytes, bytes]]:
     return [
         (b"content-type", ZIP.encode()),
         (b"content-disposition", f'attachment; filename="{name}"'.encode()),
-        (b"cache-control", b"no-store"),
-        (b"x-content-type-options", b"nosniff"),
     ]
 
 

@@ -23,7 +23,7 @@ from server.access.administration import Conflict
 from server.access.auth import Principal
 from server.access.rights import May
 from server.http.bodies import MAX_BYTES, body_of, json_body
-from server.http.caller import HttpRequest, org_of, services_of
+from server.http.caller import HttpRequest, org_of, permitted, services_of
 from server.http.contract import WRITE_PROBLEMS, asks
 from server.http.parameters import OrgSlug
 from server.http.problems import BadRequest
@@ -110,7 +110,8 @@ async def _erase(request: HttpRequest, org: OrgFacts, principal: Principal, name
     if not org.seals:
         raise Conflict(f'org "{org.slug}" keeps plain identities; there is no key to erase')
     guard = services_of(request).guard
-    receipt = (await guard.erase(org, name, principal.key_id)).receipts()[0]
+    erased = await permitted(request, principal, lambda by: guard.erase(org, name, by.key_id, by))
+    receipt = erased.receipts()[0]
     return Erased(name, True, record_id(org.id, receipt.anchored_us, receipt.seq))
 
 

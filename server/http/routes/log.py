@@ -22,19 +22,22 @@ from ledger.tiles import EntryTile, parse_path
 from server.access.directory import NotFound
 from server.access.rights import May
 from server.http.bodies import body_of
-from server.http.caller import HttpRequest, log_of, services_of
+from server.http.caller import HttpRequest, append_permitted, log_of, services_of
 from server.http.contract import OCTETS, ResponseHeader, asks, needs_no_key, octets, text
 from server.http.parameters import OrgSlug
 from server.http.protocol.bytes_response import BytesResponse
+from server.http.protocol.response_headers import (
+    CHECKPOINT_AGE,
+    FOR_EVER,
+    PRIVATE,
+    PUBLIC,
+    PUBLIC_ORG_AGE,
+)
 
 PLAIN_TEXT: Final = b"text/plain; charset=utf-8"
 BINARY: Final = b"application/octet-stream"
 MAX_INDEX: Final = 2**40
 """No tree has more leaves, so no tile has a greater index."""
-CHECKPOINT_AGE: Final = b"max-age=1"
-FOR_EVER: Final = b"max-age=31536000, immutable"
-PUBLIC_ORG_AGE: Final = b"max-age=3600"
-"""An org's public log may become private: shared caches must drop it within an hour."""
 CHECKPOINT_CACHE: Final = ResponseHeader(
     "Cache-Control",
     "A checkpoint may be kept for a second; by shared caches only where it needed no key",
@@ -46,9 +49,6 @@ TILE_HEADERS: Final = (
         "A tile may be kept for ever, one of an org's public log for an hour; by shared caches only "
         "where it needed no key",
         "public, max-age=31536000, immutable",
-    ),
-    ResponseHeader(
-        "Vary", "An entry bundle is compressed or not, as asked", "accept-encoding", always=False
     ),
     ResponseHeader(
         "Content-Encoding", "An entry bundle that is compressed says how", "gzip", always=False
@@ -181,7 +181,7 @@ def _written(
     public: bool,
 ) -> BytesResponse:
     # A shared cache must not store a response that needs a key.
-    scope = b"public, " if public else b"private, "
+    scope = PUBLIC if public else PRIVATE
     return BytesResponse(200, body, ((b"cache-control", scope + age), *headers), content_type)
 
 
@@ -208,7 +208,7 @@ async def add_to_log(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         raise NotFound("this log takes no raw bytes; QUIRE_ADD_ORG names the org whose log does")
     await services.quotas.require(tenant)
     body = await body_of(request)
-    append = services.appender.append(tenant, [services.appender.added(body)])
+    append = append_permitted(request, tenant, [services.appender.added(body)])
     appended = await services.quotas.counted(tenant, 1, len(body), append)
     return BytesResponse(200, b"%d" % appended.entries[0].seq, (), PLAIN_TEXT)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -10,26 +9,32 @@ import msgspec
 from litestar import MediaType, Response, Router, get
 from litestar.params import PathParameter
 from litestar.types import ASGIApp
+from msgspec import UNSET, UnsetType
 
-from ledger.errors import StorageError
 from ledger.evidence import page
-from ledger.storage import archive_cost, indexing, trees
 from server import metrics
 from server.access.directory import NotFound
 from server.http.caller import HttpRequest, services_of
 from server.http.contract import needs_no_key, text
+from server.http.operators import (
+    database_gauges,
+    database_states,
+    may_see_details,
+    require_metrics_reader,
+)
 from server.http.protocol.bytes_response import BytesResponse
+from server.http.protocol.response_headers import REVALIDATED, STATIC_AGE
 from server.trails.appending import JSON
-from server.trails.readiness import database_state
-from server.trails.services import Services
 
 STATIC: Final = Path(__file__).parents[1] / "static"
 DOCS_PAGE: Final = (STATIC / "docs.html").read_bytes()
-ASSETS: Final = {
+_TYPES: Final = {
     "docs.js": "text/javascript",
     "swagger-ui/swagger-ui.css": "text/css",
     "swagger-ui/swagger-ui-bundle.js": "text/javascript",
 }
+ASSETS: Final = {name: ((STATIC / name).read_bytes(), kind) for name, kind in _TYPES.items()}
+"""The files of the page: their bytes, in memory once for all answers, and their media types."""
 DOCS_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -40,28 +45,30 @@ VERIFY_PAGE: Final = page.verify_page()
 VERIFY_HEADERS: Final = {
     # The policy in the page itself, and that no other page may frame it.
     "Content-Security-Policy": f"{page.POLICY}; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
+    "Cache-Control": REVALIDATED.decode(),
 }
 
 
+Part = Annotated[str, msgspec.Meta(examples=["ok"])] | UnsetType
+
+
 class Readiness(msgspec.Struct):
-    """Whether this process can serve: "ok", or why not, for each part."""
+    """Whether this process can serve. The other members are for operators only: "ok", or why not."""
 
     ready: bool
     """Whether every part is "ok"."""
-    database: Annotated[str, msgspec.Meta(examples=["ok"])]
+    database: Part = UNSET
     """"ok", or "unreachable"."""
-    migrations: Annotated[str, msgspec.Meta(examples=["ok"])]
+    migrations: Part = UNSET
     """"ok", "unreachable", or how the schema of the database differs from this version's."""
-    sequencer: Annotated[str, msgspec.Meta(examples=["ok"])]
+    sequencer: Part = UNSET
     """"ok", or "not running"."""
-    clock: Annotated[str, msgspec.Meta(examples=["ok"])]
+    clock: Part = UNSET
     """"ok", or that the clock leapt and appends wait."""
-    appends: Annotated[str, msgspec.Meta(examples=["ok"])]
+    appends: Part = UNSET
     """"ok", "not tried", or why a write failed."""
-    signing: Annotated[str, msgspec.Meta(examples=["ok"])]
+    signing: Part = UNSET
     """"ok", or that nothing at all is signed."""
 
 
@@ -72,15 +79,7 @@ class Liveness(msgspec.Struct):
     """Always "ok"."""
 
 
-NOT_READY: Final = {
-    "ready": False,
-    "database": "unreachable",
-    "migrations": "unreachable",
-    "sequencer": "ok",
-    "clock": "ok",
-    "appends": "not tried",
-    "signing": "ok",
-}
+NOT_READY: Final = {"ready": False}
 
 
 @get("/livez", operation_id="live", opt=needs_no_key(), tags=["Operations"])
@@ -100,43 +99,31 @@ async def livez() -> Liveness:
         examples={503: NOT_READY},
         meanings={
             200: "This process can serve",
-            503: "This process can't serve; the body says why",
+            503: "This process can't serve; to an operator the body says why",
         },
     ),
     tags=["Operations"],
 )
 async def readyz(request: HttpRequest) -> Response[Readiness]:
-    """Report whether database, schema, sequencer, clock and signer work, and a write succeeds."""
+    """Report whether this process can serve; operators also get each part that this depends on."""
     services = services_of(request)
-    database, migrations, appends = await database_state(services)
+    database, migrations, appends = await services.part(database_states).get()
     sequencer = "ok" if services.sequencer.healthy else "not running"
     clock = "ok" if services.clock.wall.leap is None else "it leapt: appends wait"
     signing = "nothing is signed" if services.lateness.stands_still else "ok"
     ready = {database, migrations, sequencer, clock, appends, signing} == {"ok"}
-    return Response(
-        Readiness(ready, database, migrations, sequencer, clock, appends, signing),
-        status_code=200 if ready else 503,
-    )
-
-
-async def _measure_archive(services: Services) -> None:
-    """Update the metrics of the archive. Raises StorageError."""
-    target = services.settings.archive_target
-    if target is None:
-        return
-    cost = await archive_cost.cost(services.database, target)
-    metrics.ARCHIVER_CPU.set(cost.cpu_seconds)
-    metrics.ARCHIVED_OBJECTS.set(cost.objects)
-    metrics.ARCHIVED_BYTES.set(cost.bytes)
-    lag = await archive_cost.lag(services.database, target)
-    metrics.ARCHIVE_BEHIND.set(lag.entries)
-    metrics.ARCHIVE_AGE.set(lag.seconds)
+    found = Readiness(ready)
+    if await may_see_details(request):
+        found = Readiness(ready, database, migrations, sequencer, clock, appends, signing)
+    return Response(found, status_code=200 if ready else 503)
 
 
 @get(
     "/metrics",
     operation_id="metrics",
     opt=needs_no_key(
+        operators=True,
+        problems=(401,),
         answers={
             200: {
                 "text/plain": text(
@@ -145,21 +132,16 @@ async def _measure_archive(services: Services) -> None:
                     "# TYPE quire_unsigned_entries gauge\nquire_unsigned_entries 0.0\n",
                 )
             }
-        }
+        },
     ),
     tags=["Operations"],
 )
 async def prometheus(request: HttpRequest) -> ASGIApp:
-    """Get the metrics in the Prometheus text format."""
+    """Get the metrics in the Prometheus text format, with the metrics token or privately."""
+    require_metrics_reader(request)
     services = services_of(request)
     metrics.WAITING_BYTES.set(services.sequencer.waiting_bytes)
-    with contextlib.suppress(StorageError):  # this process's own counts are reported all the same
-        signing = await trees.signing_state(services.database)
-        metrics.UNSIGNED.set(signing.unsigned)
-        metrics.STOPPED.set(signing.stopped)
-        metrics.SIGNED_AT.set(signing.anchored_s)
-        metrics.UNINDEXED.set(await indexing.unindexed(services.database))
-        await _measure_archive(services)
+    await services.part(database_gauges).get()
     body, content_type = metrics.exposition()
     # Litestar's response would add a second charset.
     return BytesResponse(200, body, (), content_type.encode())
@@ -171,21 +153,13 @@ async def openapi(request: HttpRequest) -> Response[bytes]:
     return Response(request.app.state.description(), media_type=JSON)
 
 
-def _moved(to: str) -> Response[bytes]:
-    """Return a redirect to a relative address, which also works under a proxy's prefix."""
-    headers = {"Location": to, "Cache-Control": "no-store"}
-    return Response(b"", status_code=302, media_type=MediaType.TEXT, headers=headers)
-
-
 @get("/docs", include_in_schema=False, opt=needs_no_key())
-async def docs(request: HttpRequest) -> Response[bytes]:
+async def docs() -> Response[bytes]:
     """Get the description as a page; all its resources come from this server."""
-    if request.scope["raw_path"].endswith(b"/"):
-        return _moved("../docs")  # the page's links are relative to an address without a slash
     return Response(
         DOCS_PAGE,
         media_type=MediaType.HTML,
-        headers={"Content-Security-Policy": DOCS_POLICY, "X-Content-Type-Options": "nosniff"},
+        headers={"Content-Security-Policy": DOCS_POLICY},
     )
 
 
@@ -201,10 +175,11 @@ async def static(name: Annotated[str, PathParameter()]) -> Response[bytes]:
     asset = name.removeprefix("/")
     if asset not in ASSETS:
         raise NotFound("there is no such file")
+    content, kind = ASSETS[asset]
     return Response(
-        (STATIC / asset).read_bytes(),
-        media_type=ASSETS[asset],
-        headers={"Cache-Control": "max-age=3600", "X-Content-Type-Options": "nosniff"},
+        content,
+        media_type=kind,
+        headers={"Cache-Control": STATIC_AGE.decode()},
     )
 
 

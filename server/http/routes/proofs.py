@@ -20,7 +20,7 @@ from server.access.directory import NotFound
 from server.access.rights import May
 from server.http.api.proofs import ConsistencyBody, ProofBody, anchor_proof, proof_body
 from server.http.caller import HttpRequest, org_of, services_of
-from server.http.contract import ResponseHeader, asks, needs_no_key, text
+from server.http.contract import asks, needs_no_key, text
 from server.http.parameters import OrgSlug, RecordName
 from server.http.problems import BadRequest
 from server.http.routes.checkpoints import MAX_SIZE
@@ -32,7 +32,6 @@ A_TLOG_PROOF: Final = text(
     "The proof as a C2SP tlog-proof file; its extra data is the JSON of `anchoring`",
     f"c2sp.org/tlog-proof@v1\nindex 41\npMHwwKUs8rpuj08vHw1Kj9mjprjgtcfZE1eSRorOC98=\n\n{NOTE_EXAMPLE}",
 )
-VARY: Final = ResponseHeader("Vary", "The answer is JSON or a tlog-proof file, as asked", "Accept")
 
 Size = Annotated[
     int | None,
@@ -94,7 +93,6 @@ def tlog_proof(proven: Proven) -> bytes:
         problems=(409, 423),
         answers={200: {JSON: ProofBody, TLOG_PROOF: A_TLOG_PROOF}},
         meanings={200: "The entry's proof"},
-        headers=(VARY,),
     ),
 )
 async def get_proof(

@@ -6,6 +6,7 @@ from litestar import Router, delete, get, patch, post
 
 from ledger.blocks.block import SYSTEM_ORG
 from ledger.entry import has_control, rfc3339
+from ledger.rows import RowNotAuthentic
 from ledger.storage import accepted_doubts, orgs
 from ledger.storage.api_keys import ApiKeyRow
 from server.access.administration import Conflict
@@ -31,8 +32,8 @@ from server.http.api.orgs import (
     org_body,
 )
 from server.http.bodies import MAX_BYTES, json_body
-from server.http.caller import HttpRequest, actor_of, org_of, principal_of, services_of
-from server.http.contract import NO_STORE, WRITE_PROBLEMS, any_key, asks
+from server.http.caller import HttpRequest, actor_of, org_of, permitted, principal_of, services_of
+from server.http.contract import WRITE_PROBLEMS, any_key, asks
 from server.http.parameters import MAX_EVENT, BeforeEvent, KeyId, Limit, OrgSlug, SlugCursor
 from server.http.problems import BadRequest
 
@@ -90,8 +91,14 @@ async def create_org(request: HttpRequest) -> OrgBody:
     if data.slug == SYSTEM_ORG:
         raise Conflict(f'the slug "{data.slug}" is reserved for the server; choose another')
     administration = services_of(request).administration
-    org = await administration.create_org(data.slug, name, data.privacy, actor_of(request))
-    return await _show(request, org.id, org.slug)
+    org = await permitted(
+        request,
+        principal_of(request),
+        lambda by: administration.create_org(
+            data.slug, name, data.privacy, actor_of(request), by=by
+        ),
+    )
+    return org_body(org)
 
 
 @get("/v1/orgs", operation_id="listOrgs", opt=asks(May.PLATFORM, problems=(400,)))
@@ -134,11 +141,22 @@ async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
         principal.require(May.PLATFORM)
     services = services_of(request)
     name = None if data.name is None else _clean("name", data.name)
-    await services.administration.change_org(
-        tenant.id, name=name, log_public=data.log_public, quota=quota, actor=actor_of(request)
+    record = await permitted(
+        request,
+        principal,
+        lambda by: services.administration.change_org(
+            tenant.id,
+            name=name,
+            log_public=data.log_public,
+            quota=quota,
+            actor=actor_of(request),
+            by=by,
+        ),
     )
+    if record is None:
+        raise no_such_org(org)
     services.directory.forget(org)
-    shown = await _show(request, tenant.id, org)
+    shown = org_body(record)
     if data.log_public:
         shown.warnings = [PUBLIC_CACHED] if tenant.seals else [PUBLIC_PLAIN, PUBLIC_CACHED]
     return shown
@@ -168,7 +186,10 @@ async def thaw_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
         frozen = services.register.freeze_of(tenant.id) is not None
     if not frozen and not await accepted_doubts.stopped(services.database, tenant.id):
         raise Conflict(f'org "{org}" is not frozen')
-    await services.guard.thaw(tenant, _clean("reason", data.reason), principal.key_id)
+    reason = _clean("reason", data.reason)
+    await permitted(
+        request, principal, lambda by: services.guard.thaw(tenant, reason, by.key_id, by)
+    )
     return await _show(request, tenant.id, org)
 
 
@@ -181,21 +202,26 @@ async def thaw_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
         body=CreateKey,
         example={"name": "billing service", "role": "member"},
         problems=(400, *WRITE_PROBLEMS),
-        headers=(NO_STORE,),
     ),
-    response_headers={"Cache-Control": "no-store"},
 )
 async def create_key(request: HttpRequest, org: OrgSlug) -> NewKeyBody:
     """Create an API key of an org; the key is shown only once."""
-    tenant, _ = org_of(request, org)
+    tenant, principal = org_of(request, org)
     data: CreateKey = await json_body(request)
     services = services_of(request)
     new = services.authenticator.new_key()
     key = ApiKeyRow(new.key_id, tenant.id, _clean("name", data.name), data.role, new.secret_hash)
-    await services.administration.add_key(key, org, actor_of(request))
-    record = await services.authenticator.keys.find(new.key_id)
-    assert record is not None
-    return new_key_body(record, new.token)
+    created_at = await permitted(
+        request,
+        principal,
+        lambda by: services.administration.add_key(key, org, actor_of(request), by=by),
+    )
+    if created_at is None:
+        record = await services.authenticator.keys.find(new.key_id)
+        if record is None:
+            raise RowNotAuthentic(f"the row of API key {new.key_id} was removed")
+        created_at = record.created_at
+    return new_key_body(key, created_at, new.token)
 
 
 @get("/v1/orgs/{org:str}/keys", operation_id="listKeys", opt=asks(May.ADMINISTER))
@@ -218,15 +244,20 @@ async def list_keys(request: HttpRequest, org: OrgSlug) -> KeyList:
 )
 async def revoke_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> None:
     """Revoke an API key, on every server at once."""
-    tenant, _ = org_of(request, org)
+    tenant, principal = org_of(request, org)
     services = services_of(request)
     keys = services.authenticator.keys
     record = None if has_control(key_id) else await keys.find(key_id)
     if record is None or record.org_id != tenant.id or record.revoked_at is not None:
         raise NotFound("this org has no valid key with this id")
-    if not await services.administration.revoke_key(record, org, actor_of(request)):
+    if not await permitted(
+        request,
+        principal,
+        lambda by: services.administration.revoke_key(record, org, actor_of(request), by=by),
+    ):
         raise NotFound("this org has no valid key with this id")
     services.authenticator.forget(key_id)
+    services.live.revoked()
 
 
 @get(

@@ -33,7 +33,6 @@ from server.access.directory import NotFound
 from server.access.rights import May
 from server.http.api.verifications import (
     UNBUFFERED,
-    UNCACHED,
     WATCHED,
     EntryVerdict,
     JobBody,
@@ -43,7 +42,7 @@ from server.http.api.verifications import (
     watched_schemas,
 )
 from server.http.bodies import body_of, json_body
-from server.http.caller import HttpRequest, org_of, principal_of, services_of
+from server.http.caller import HttpRequest, interruptible, org_of, principal_of, services_of
 from server.http.contract import WRITE_PROBLEMS, asks
 from server.http.parameters import EntryName, OrgSlug
 from server.http.problems import BadRequest
@@ -118,6 +117,7 @@ async def start_verification(
     except RangeRefused as error:
         raise BadRequest(str(error)) from error
     if wait:
+        interruptible(request)
         job = await jobs.wait(tenant.id, job.id, wait) or job
     return Response(job_body(job), status_code=200 if job.finished else 202)
 
@@ -140,7 +140,7 @@ async def get_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) ->
         May.VERIFY,
         answers={200: {"text/event-stream": WATCHED}},
         schemas=watched_schemas,
-        headers=(UNCACHED, UNBUFFERED),
+        headers=(UNBUFFERED,),
     ),
     media_type="text/event-stream",
 )

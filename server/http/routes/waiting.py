@@ -6,6 +6,7 @@ append without proof, never as a failed append.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,8 +21,7 @@ from ledger.storage import trees
 from ledger.storage.trees import StoredCheckpoint
 from server.http.api.logs import signed_head
 from server.http.api.proofs import proof_body
-from server.http.caller import HttpRequest, services_of
-from server.trails.services import Services
+from server.http.caller import HttpRequest, has_current_key, services_of
 
 log = structlog.get_logger("quire")
 
@@ -37,6 +37,8 @@ _away = Lasting(
 
 WAIT_S: Final = 10.0
 """Longest wait of an append for its checkpoint."""
+LOOK_S: Final = 0.5
+"""Pause between two looks whether the caller's key is still valid."""
 MAX_PROVED: Final = 100
 """Up to this many entries of one request get a proof each; more get only the checkpoint."""
 
@@ -53,10 +55,9 @@ class SignedInclusion(NamedTuple):
 
 async def signed(request: HttpRequest, org: OrgFacts, appended: Appended) -> SignedInclusion:
     """Wait for the checkpoint of these entries, and prove that it includes them."""
-    services = services_of(request)
     count = len(appended.entries)
     try:
-        found = await _prove(services, org, appended)
+        found = await _prove(request, org, appended)
     except DatabaseAway as error:
         _away.failed(log.warning, str(error), early=log.info, org=org.slug)
         found = None
@@ -68,10 +69,11 @@ async def signed(request: HttpRequest, org: OrgFacts, appended: Appended) -> Sig
     return found
 
 
-async def _prove(services: Services, org: OrgFacts, appended: Appended) -> SignedInclusion | None:
+async def _prove(request: HttpRequest, org: OrgFacts, appended: Appended) -> SignedInclusion | None:
+    services = services_of(request)
     receipts = list(appended.receipts())
     newest = max(receipt.seq for receipt in receipts)
-    if not await services.growth.covers(org.id, newest, WAIT_S):
+    if not await _covered(request, org.id, newest):
         return None
     checkpoint = await trees.newest_checkpoint(services.database, org.id)
     if checkpoint is None or checkpoint.size <= newest:
@@ -85,6 +87,19 @@ async def _prove(services: Services, org: OrgFacts, appended: Appended) -> Signe
             place = RecordId(org.id, receipt.anchored_us, receipt.seq)
             proofs.append(_json(proof_body(place, proven[receipt.seq])))
     return SignedInclusion(_head(checkpoint), proofs)
+
+
+async def _covered(request: HttpRequest, org_id: int, seq: int) -> bool:
+    """Return whether a checkpoint covers an entry in time, while the caller's key is valid."""
+    covers = services_of(request).growth.covers(org_id, seq, WAIT_S)
+    covered = asyncio.create_task(covers)
+    try:
+        while has_current_key(request):
+            if (await asyncio.wait({covered}, timeout=LOOK_S))[0]:
+                return covered.result()
+        return False
+    finally:
+        covered.cancel()
 
 
 def _head(checkpoint: StoredCheckpoint) -> str:

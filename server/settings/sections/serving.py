@@ -27,6 +27,48 @@ class ListeningSettings:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
+class EdgeSettings:
+    """Which proxies are believed, and who may read the metrics."""
+
+    trusted_proxies: Annotated[
+        str,
+        Meta(
+            max_length=20_000,
+            description="IP addresses and CIDR ranges of the reverse proxies whose word about a "
+            "client's address is taken, with commas between them; none: no proxy",
+            extra={"form": "a list of IP addresses and CIDR ranges, with commas between them"},
+        ),
+    ] = ""
+    proxy_header: Annotated[
+        Literal["x-forwarded-for", "forwarded"],
+        Meta(description="The only header in which trusted proxies report the client's address"),
+    ] = "x-forwarded-for"
+    metrics_token: Annotated[
+        Annotated[str, Meta(pattern=r"^[!-~]{16,1000}\Z")] | None,
+        Meta(
+            description="Bearer token that GET /metrics needs; none: it is read on the listener of "
+            "QUIRE_METRICS_PORT only",
+            extra={"form": "16 to 1,000 visible ASCII characters", "secret": True},
+        ),
+    ] = None
+    metrics_host: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Address of the private listener for metrics and health",
+            extra={"form": "an address to listen on, such as 127.0.0.1"},
+        ),
+    ] = "127.0.0.1"
+    metrics_port: Annotated[
+        Annotated[int, Meta(ge=1, le=65535)] | None,
+        Meta(
+            description="TCP port of the private listener for metrics and health, where they need "
+            "no token; none: no such listener"
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RunningSettings:
     """How a server process ends, uses the database, and logs."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
 from typing import Final
 
 from ledger.core.sequencer.batch import Batch
@@ -25,7 +24,6 @@ from ledger.storage.trail import (
     AppendTransaction,
     CommitUnknown,
     HeadConflict,
-    HeadMove,
     NotWritten,
     prepare_connection,
     settle,
@@ -87,6 +85,12 @@ class Committer:
         transaction = AppendTransaction(connection)
         outcome = None
         try:
+            whole = batch.in_one_statement()
+            if whole is not None:
+                outcome = whole.outcome
+                if await whole.commit(transaction):
+                    return outcome
+                outcome = None
             outcome = await batch.run(transaction)
             # A crash here leaves nothing: COMMIT was not sent, so PostgreSQL rolls back the
             # entries, head moves, key uses and freezes together.
@@ -98,7 +102,7 @@ class Committer:
             # A crash here leaves either the whole batch or nothing of it, and no caller answered.
             # A retry with the same idempotency key gets the stored entries or appends them.
             assert outcome is not None
-            if not await self._read_outcome(outcome.moves):
+            if not await self._read_outcome(outcome):
                 raise NotWritten(error) from error
         except ClockUnsteady:
             raise  # the batch reads the clock first: no transaction was begun
@@ -113,17 +117,19 @@ class Committer:
                 self._pool.release(connection)
         return outcome
 
-    async def _read_outcome(self, moves: Sequence[HeadMove]) -> bool:
+    async def _read_outcome(self, outcome: BatchOutcome) -> bool:
         """Read the heads back, under lock, until it is certain whether the commit took effect.
 
         Raises OutcomeUnknown if some moves are persisted and others are not.
         """
-        if not moves:
+        if not outcome.moves:
             return False  # no entry was written: the batch may run again
         pause = FIRST_PAUSE_S
         while True:
             try:
-                return await settle(self._database.url, moves)
+                return await settle(
+                    self._database.url, outcome.moves, may_arrive=outcome.may_arrive
+                )
             except HeadConflict as error:
                 raise OutcomeUnknown(str(error)) from error
             except Exception:  # noqa: BLE001 - the outcome stays unknown until it is read

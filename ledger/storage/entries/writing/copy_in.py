@@ -39,6 +39,7 @@ async def copy_stream(
         if size >= CHUNK_BYTES:
             yield b"".join(rows)
             rows, size = [], 0
+            await asyncio.sleep(0)  # other requests go on before the next block is packed
     yield b"".join((*rows, COPY_TRAILER))
 
 

@@ -1,22 +1,38 @@
 """Marks of the newest blocks: whether the block at a head is, byte for byte, the one written here.
 
 A process that wrote a block knows that it is right. Where the stored bytes that the check of the
-head reads are the same, it need not decode and check them again.
+head reads are the same, it need not decode and check them again. PostgreSQL can compute a mark too.
+Marks of different blocks at one head differ: org, seq and time are those of the head.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from hashlib import sha256
 from struct import Struct
 from typing import Final, NamedTuple
 
-from blake3 import blake3
-
 from ledger.blocks.block import Block
 from ledger.blocks.layout import FRAME_BYTES, RECORD_BYTES
-from ledger.entry import from_datetime
 
-_NUMBERS: Final = Struct(">12q")
+_NUMBERS: Final = Struct(">9q")
+
+
+def tail(column: str, size: int) -> tuple[str, str]:
+    """Return the SQL of where the last bytes of a column start in it, and of these bytes."""
+    start = f"greatest(octet_length({column}) - {size}, 0)"
+    return start, f"coalesce(substring({column} FROM {start} + 1), '')"
+
+
+_LEAVES: Final = tail("e.leaves", RECORD_BYTES)
+_PAYLOADS: Final = tail("e.payloads", FRAME_BYTES)
+_BLOBS: Final = ("e.last_hash", "e.tags", "e.ends", _LEAVES[1], _PAYLOADS[1])
+_SENT: Final = (
+    "e.first_seq", "e.raw_bytes", _LEAVES[0], _PAYLOADS[0],
+    *(f"octet_length({blob})" for blob in _BLOBS),
+)  # fmt: skip
+MARK: Final = f"sha256({' || '.join((*(f'int8send({number})' for number in _SENT), *_BLOBS))})"
+"""The SQL of the mark of a block ``e``."""
 
 
 class BlockTail(NamedTuple):
@@ -53,10 +69,7 @@ class BlockTail(NamedTuple):
 
     @property
     def mark(self) -> bytes:
-        """The digest of all of it."""
+        """The digest of all of it but org, seq and time."""
         blobs = (self.last_hash, self.tags, self.ends, self.leaves, self.payloads)
-        numbers = (
-            self.org_id, self.last_seq, from_datetime(self.anchored_at), self.first_seq,
-            self.raw_bytes, self.leaves_at, self.payloads_at, *map(len, blobs),
-        )  # fmt: skip
-        return blake3(b"".join((_NUMBERS.pack(*numbers), *blobs))).digest()
+        numbers = (self.first_seq, self.raw_bytes, self.leaves_at, self.payloads_at)
+        return sha256(b"".join((_NUMBERS.pack(*numbers, *map(len, blobs)), *blobs))).digest()

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import subprocess
-import sys
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 import structlog
@@ -22,7 +21,8 @@ import uvloop
 
 from ledger.core.lasting import Lasting
 from ledger.storage.lock_waits import GrowingIntervals
-from server.process.context import ProcessContext
+from server.process.children import forking
+from server.process.children.context import ProcessContext, follow_supervisor
 from server.process.logs import configure
 from server.settings import Settings
 
@@ -31,6 +31,8 @@ log = structlog.get_logger("quire")
 AGAIN_S: Final = 1.0
 """Pause between the death of a process and its next start."""
 STOP_S: Final = 15.0
+LOOK_S: Final = 1.0
+"""How often a running process is looked at; its end is noticed at once."""
 RUNS_S: Final = 30.0
 """A process that ran for this long did not end for the same reason as the one before."""
 
@@ -44,8 +46,7 @@ def kept_running(
     ``module`` has its ``main``; ``name`` is its name in the log; ``login_url`` is that of the login
     that this process alone has.
     """
-    context = ProcessContext(settings.without_logins(), database_url, os.getpid(), login_url)
-    child = _Child(name, f"from {module} import main; main()", context)
+    child = _Child(name, module, ProcessContext(settings.without_logins(), database_url, login_url))
     thread = threading.Thread(target=child.keep, name=f"{name}-watch", daemon=True)
     thread.start()
     try:
@@ -55,34 +56,48 @@ def kept_running(
         thread.join()
 
 
+class _Stop:
+    """Says once that a process is to stop; can be waited for together with its end."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+
+    def set(self) -> None:
+        self._writer.close()
+
+    def within(self, seconds: float, process: BaseProcess | None = None) -> bool:
+        """Wait until it is said, the process ended, or the time is over; return whether it is said."""
+        ends = [] if process is None else [process.sentinel]
+        return self._reader in wait([self._reader, *ends], seconds)
+
+
 class _Child:
-    def __init__(self, name: str, code: str, context: ProcessContext) -> None:
+    def __init__(self, name: str, module: str, context: ProcessContext) -> None:
         self._name = name
-        self._code = code
+        self._module = module
         self._context = context
         self._not_started = Lasting("a process can't be started", "a process is started again")
         self._ends = Lasting(
             "a process ended and is started again", "a process runs again", quiet_s=RUNS_S
         )
-        self.stop = threading.Event()
+        self.stop = _Stop()
 
     def keep(self) -> None:
-        while not self.stop.is_set():
+        while not self.stop.within(0):
             try:
-                process = self._start()
-            except OSError as error:  # out of memory, or the limit of processes is reached
+                process = forking.start(self._name, self._module, self._context)
+            except (OSError, EOFError) as error:  # out of memory, or of processes
                 self._not_started.failed(log.error, str(error), process=self._name)
-                self.stop.wait(AGAIN_S)
+                self.stop.within(AGAIN_S)
                 continue
             self._not_started.fine()
-            while process.poll() is None and not self.stop.is_set():
-                self.stop.wait(0.1)
+            while process.is_alive() and not self.stop.within(LOOK_S, process):
                 self._ends.fine()
-            if process.poll() is None:
+            if process.is_alive():
                 _end(process)
-            elif not self.stop.is_set():
-                self._ended(process.returncode)
-                self.stop.wait(AGAIN_S)
+            elif not self.stop.within(0):
+                self._ended(process.exitcode or 0)
+                self.stop.within(AGAIN_S)
 
     def _ended(self, code: int) -> None:
         """Log that the process ended: an error unless it was stopped in order."""
@@ -91,40 +106,29 @@ class _Child:
         else:
             self._ends.failed(log.error, _reason_of_end(code), process=self._name)
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        # The child imports from the same places as its parent: without -P also from the
-        # directory in which the server was started.
-        path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
-        return subprocess.Popen(
-            (sys.executable, "-P", "-c", self._code),
-            env={**self._context.environment(), "PYTHONPATH": path},
-            # A group of its own: the Ctrl-C of a terminal goes to the supervisor, which stops it.
-            start_new_session=True,
-        )
-
 
 def _reason_of_end(code: int) -> str:
     """Describe how a process ended, for the log."""
     return f"it was killed by signal {-code}" if code < 0 else f"its exit code was {code}"
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: BaseProcess) -> None:
     process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_S)
-        return
-    process.kill()
-    process.wait()
+    process.join(STOP_S)
+    if process.is_alive():
+        process.kill()
+        process.join()
 
 
-def run_child(work: Callable[[ProcessContext], Coroutine[Any, Any, None]]) -> None:
+def run_child(
+    context: ProcessContext, work: Callable[[ProcessContext], Coroutine[Any, Any, None]]
+) -> None:
     """Run ``work`` in the child process, with its context.
 
     Ends in order at SIGTERM, at SIGINT, or when its supervisor ended.
     """
-    context = ProcessContext.from_environment()
     configure(context.settings)
-    context.follow()
+    follow_supervisor()
     uvloop.run(_until_ended(work(context)))
 
 

@@ -1,0 +1,30 @@
+"""Answers to requests that the protocol itself refuses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+from ledger.errors import UNAVAILABLE
+from server.http.problems import MEDIA_TYPE, RETRY_AFTER_S, UNSUPPORTED_TYPE, document
+from server.http.protocol.bytes_response import BytesResponse
+from server.http.protocol.response_headers import DefaultHeaders
+from server.http.protocol.wellformed import RequestFlaw
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
+NO_PLACE: Final = RequestFlaw(
+    UNAVAILABLE, "this server has as many connections as it may now; retry shortly"
+)
+
+
+def refusal(flaw: RequestFlaw) -> ASGI3Application:
+    """Return an application that answers every request with this flaw."""
+    body = document(flaw.kind, flaw.detail)
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if flaw.kind is UNSUPPORTED_TYPE:
+        headers += ((b"accept-encoding", b"identity"),)  # RFC 9110, section 12.5.3
+    if flaw.kind is UNAVAILABLE:
+        headers += ((b"retry-after", b"%d" % RETRY_AFTER_S),)
+    answer = BytesResponse(flaw.kind.status, body, headers, MEDIA_TYPE.encode())
+    return cast("ASGI3Application", DefaultHeaders(answer))

@@ -1,0 +1,1 @@
+"""The processes beside the workers: how they are started, followed and stopped."""

@@ -1,0 +1,60 @@
+"""The context that the supervisor passes to the processes it starts."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Final
+
+import msgspec
+
+from server.settings import Settings
+
+CONTEXT: Final = "LEDGER_WORKER"
+"""The environment variable that carries the context."""
+WATCH_S: Final = 0.5
+
+
+class ProcessContext(msgspec.Struct):
+    """The settings of a process, and its database.
+
+    ``login_url`` is the URL of the login that this process alone has, where it has one.
+    """
+
+    settings: Settings
+    database_url: str
+    login_url: str | None = None
+
+    def encoded(self) -> str:
+        """Return the value of the environment variable: ASCII for any bytes of paths and keys."""
+        return json.dumps(msgspec.to_builtins(self, enc_hook=str))
+
+    @classmethod
+    def from_environment(cls) -> ProcessContext:
+        """Return the context of this process."""
+        return cls.decoded(os.environ[CONTEXT])
+
+    @classmethod
+    def decoded(cls, encoded: str) -> ProcessContext:
+        """Return the context that :meth:`encoded` wrote."""
+        document = json.loads(encoded)
+        return msgspec.convert(document, type=cls, dec_hook=lambda kind, value: kind(value))
+
+
+def follow_supervisor() -> None:
+    """End this process, in order, when the one that started it has ended, or its fork server."""
+    supervisor = multiprocessing.parent_process()
+    assert supervisor is not None, "this process was not started by a supervisor"
+    arguments = (supervisor, os.getppid())
+    threading.Thread(target=_watch, args=arguments, name="supervisor-watch", daemon=True).start()
+
+
+def _watch(supervisor: BaseProcess, parent: int) -> None:
+    while os.getppid() == parent and not wait([supervisor.sentinel], WATCH_S):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,143 @@
+"""Parsers in processes of their own: the same events and errors, turns for every org, lost processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from ledger.errors import InvalidEvent, PayloadTooLarge, QueueFull
+from ledger.intake import BodyForm, IntakeLimits, ParserLost, ParserPool, parse_body, pool
+from ledger.workers import WorkerProcess
+from server.http.bodies.parsing import LoopTurns
+from server.http.bodies.refused import BURST_BYTES, FORGIVEN_RATE, RefusedBytes
+
+LIMITS = IntakeLimits(3_000, 1 << 20)
+BODIES = [
+    (BodyForm.JSON, b' {"actor":"\\u00e9","Actor":"x"} '),
+    (BodyForm.JSON, b"[" + b" , ".join(b'{"a":%d,"subject":"s"}' % n for n in range(2_500)) + b"]"),
+    (BodyForm.JSON, b"[{},{},{}]"),
+    (BodyForm.NDJSON, b"\n \n".join(b'{"a":1.50,"event_type":"t%d"}' % n for n in range(700))),
+    (BodyForm.MSGPACK, b"\x92\x81\xa1a\x91\xc0\x81\xa1a\x91\xc0"),
+    (BodyForm.JSON, b'{"actor":1}'),
+    (BodyForm.JSON, b'[{},{"a":1,"a":2}]'),
+    (BodyForm.JSON, b"[" + b"{}," * 3_000 + b"{}]"),
+    (BodyForm.NDJSON, b'{"a":1}\nnot json'),
+    (BodyForm.MSGPACK, b"\x91\x81\x01\x02"),
+    (BodyForm.JSON, b'{"a":"' + b"b" * (1 << 20) + b'"}'),
+]
+
+
+async def outcome(work: Callable[[], Awaitable[Any]]) -> Any:
+    try:
+        return await work()
+    except InvalidEvent as error:
+        return type(error), str(error), error.field, error.index
+
+
+@pytest.fixture
+async def parsers() -> AsyncIterator[ParserPool]:
+    made = ParserPool()
+    yield made
+    await made.close()
+
+
+async def test_a_parser_gives_the_same_events_and_errors(parsers: ParserPool) -> None:
+    for form, body in BODIES:
+
+        async def here(form: BodyForm = form, body: bytes = body) -> Any:
+            return parse_body(form, body, LIMITS)
+
+        async def there(form: BodyForm = form, body: bytes = body) -> Any:
+            return await parsers.parse(1, form, body, LIMITS)
+
+        assert await outcome(there) == await outcome(here), body[:80]
+
+
+async def test_the_class_of_an_error_is_kept(parsers: ParserPool) -> None:
+    with pytest.raises(PayloadTooLarge):
+        await parsers.parse(1, BodyForm.JSON, BODIES[-1][1], LIMITS)
+
+
+async def test_a_parser_that_is_killed_is_replaced(
+    parsers: ParserPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await parsers.parse(1, *BODIES[0], LIMITS)
+    os.kill(parsers._free[0].pid, signal.SIGKILL)
+    events, single = await parsers.parse(1, *BODIES[0], LIMITS)
+    assert (len(events), single) == (1, True)
+
+    async def killed(process: WorkerProcess, *parts: bytes) -> None:
+        os.kill(process.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(WorkerProcess, "send", killed)
+    with pytest.raises(ParserLost, match="ended"):
+        await parsers.parse(1, *BODIES[0], LIMITS)
+
+
+async def test_an_org_leaves_parsers_to_the_others(
+    parsers: ParserPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "ORG_WAITING_MAX", 2)
+    ended = asyncio.Event()
+    running: list[int] = []
+
+    async def slow(org_id: int) -> None:
+        async with parsers._turn(org_id):
+            running.append(org_id)
+            await ended.wait()
+
+    async def settle() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    tasks = [asyncio.create_task(slow(1)) for _ in range(3)]
+    await settle()
+    assert running == [1]
+    with pytest.raises(QueueFull):
+        await slow(1)
+    tasks += [asyncio.create_task(slow(2)), asyncio.create_task(slow(3))]
+    await settle()
+    assert running == [1, 2]
+    tasks[1].cancel()  # while it waits
+    ended.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert sorted(running) == [1, 1, 2, 3]
+    assert parsers._busy.total() == 0
+    assert not parsers._waiting
+
+
+async def test_one_task_goes_on_in_each_turn_of_the_loop() -> None:
+    turns, went_on = LoopTurns(), []
+
+    async def work(number: int) -> None:
+        await turns.take()
+        went_on.append(number)
+
+    tasks = [asyncio.create_task(work(number)) for number in range(5)]
+    seen = []
+    for _ in range(20):
+        await asyncio.sleep(0)
+        seen.append(len(went_on))
+    await asyncio.gather(*tasks)
+    assert went_on == [0, 1, 2, 3, 4]
+    steps = [after - before for before, after in zip([0, *seen], seen, strict=False)]
+    assert max(steps) == 1
+
+
+def test_refused_bytes_are_forgiven_with_time() -> None:
+    now = 0.0
+    refused = RefusedBytes(lambda: now)
+    refused.charge(1, BURST_BYTES)
+    refused.admit(1)
+    refused.charge(1, 10 * FORGIVEN_RATE)
+    with pytest.raises(QueueFull) as waits:
+        refused.admit(1)
+    assert waits.value.retry_after == 11
+    refused.admit(2)
+    now = 10.0
+    refused.admit(1)
