@@ -76,6 +76,10 @@ torture: .venv/.dev ## Kill server and database under load, CYCLES=1000 times
 # The factor on the number of damages tried in the suite.
 DAMAGES ?= 10
 
+.PHONY: soak
+soak: .venv/.dev ## Attack a server in each way while another org works: 1 if it is slowed by more than 5 (ARGS=--quick)
+	$(BIN)/python -m bench.soak $(ARGS)
+
 .PHONY: test-damage
 test-damage: .venv/.dev ## Damage trails, bundles, logs and archives at random: no damaged check may come out true (DAMAGES=10 times the suite's)
 	@.ci/system-packages test

@@ -39,8 +39,22 @@ CREATE TABLE orgs (
     name        text NOT NULL,
     privacy     text NOT NULL CHECK (privacy IN ('sealed', 'plain')),
     wrapped_key bytea NOT NULL,
+    -- How much the org may append in a day (UTC): entries, and bytes of bodies; 0: any number.
+    entries_a_day bigint NOT NULL DEFAULT 0 CHECK (entries_a_day >= 0),
+    bytes_a_day   bigint NOT NULL DEFAULT 0 CHECK (bytes_a_day >= 0),
     created_at  timestamptz NOT NULL DEFAULT now(),
     mac         bytea NOT NULL      -- see docs/format.md, "Rows that decide"
+);
+
+-- How much of its quota each org with one has used in its newest day. The server writes it, a part at a
+-- time in advance.
+CREATE TABLE quota_uses (
+    org_id  bigint PRIMARY KEY REFERENCES orgs (id),
+    day     date NOT NULL,
+    entries bigint NOT NULL,
+    bytes   bigint NOT NULL,
+    warned  smallint NOT NULL,          -- percent of the quota at which an event was stored in this day
+    mac     bytea NOT NULL
 );
 
 -- org_id NULL means a platform key, which administers all orgs.
@@ -263,6 +277,7 @@ CREATE TABLE security_events (
     kind    text NOT NULL,
     detail  text NOT NULL
 );
+CREATE INDEX security_events_org ON security_events (org_id, id);
 
 -- ---------------------------------------------------------------- rights
 
@@ -278,7 +293,8 @@ GRANT SELECT, INSERT, UPDATE ON api_keys TO quire_server;
 -- On the tables that the signer reads, UPDATE is granted by column: whoever may UPDATE a table may lock
 -- all of it (LOCK TABLE), and so hold off every reader. No row can be given another org.
 GRANT SELECT, INSERT ON orgs, heads TO quire_server;
-GRANT UPDATE (name, mac) ON orgs TO quire_server;
+GRANT UPDATE (name, entries_a_day, bytes_a_day, mac) ON orgs TO quire_server;
+GRANT SELECT, INSERT, UPDATE ON quota_uses TO quire_server;
 GRANT UPDATE (seq, entry_hash, anchored_at, erasures, revocations, frozen_at, frozen_reason) ON heads TO quire_server;
 GRANT SELECT, INSERT, DELETE ON subjects TO quire_server;
 -- Without id and at: an id that was used in advance would make the insert of an alarm fail.

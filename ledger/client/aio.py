@@ -298,12 +298,36 @@ class AsyncLedgerClient:
         """Return an org. Raises NotFoundError."""
         return await self._run(routes.org(await self._slug(org)))
 
+    async def security_events(
+        self, *, org: str | None = None
+    ) -> AsyncIterator[models.SecurityEventInfo]:
+        """Yield the security events of an org, newest first (platform or admin key)."""
+        slug, cursor = await self._slug(org), None
+        while True:
+            page = await self._run(routes.security_events(slug, cursor))
+            for event in page.events:
+                yield event
+            if page.next_cursor is None:
+                return
+            cursor = routes.advanced(cursor, str(page.next_cursor))
+
     async def update_org(
-        self, *, name: str | None = None, log_public: bool | None = None, org: str | None = None
+        self,
+        *,
+        name: str | None = None,
+        log_public: bool | None = None,
+        entries_a_day: int | None = None,
+        bytes_a_day: int | None = None,
+        org: str | None = None,
     ) -> models.Org:
-        """Rename an org (its slug stays), or make its log public or private."""
+        """Rename an org (its slug stays), make its log public or private, or set its quota.
+
+        A quota is set with a platform key: entries and bytes of bodies in a day (UTC); 0: none.
+        """
         slug = await self._slug(org)
-        return await self._run(routes.update_org(slug, name, log_public))
+        return await self._run(
+            routes.update_org(slug, name, log_public, entries_a_day, bytes_a_day)
+        )
 
     async def thaw(self, reason: str, *, org: str | None = None) -> models.Org:
         """Let a frozen org take entries again; the reason becomes an entry."""

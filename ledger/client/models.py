@@ -370,6 +370,8 @@ class Org(msgspec.Struct, frozen=True, kw_only=True):
     frozen: Freeze | None = None
     head: Head | None = None
     log_public: bool = False
+    entries_a_day: int | None = None
+    bytes_a_day: int | None = None
     warnings: list[str] = []
 
 
@@ -378,6 +380,22 @@ class OrgPage(msgspec.Struct, frozen=True, kw_only=True):
 
     orgs: list[Org]
     next_cursor: str | None = None
+
+
+class SecurityEventInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that an operator must know about: what happened, when, and what was found."""
+
+    id: int
+    at: Time
+    kind: str
+    detail: str
+
+
+class SecurityEventPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of security events."""
+
+    events: list[SecurityEventInfo]
+    next_cursor: int | None = None
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):

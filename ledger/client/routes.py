@@ -38,6 +38,7 @@ _checkpoint_page = reader(models.CheckpointPage)
 _job = reader(models.VerificationJob)
 _org = reader(models.Org)
 _org_page = reader(models.OrgPage)
+_event_page = reader(models.SecurityEventPage)
 _created_key = reader(models.CreatedApiKey)
 _key_list = reader(models.ApiKeyList)
 _identity = reader(models.Identity)
@@ -217,13 +218,29 @@ def orgs(cursor: str | None) -> Call[models.OrgPage]:
     return _get("/v1/orgs", _org_page, query_of({"cursor": cursor}))
 
 
+def security_events(slug: str, cursor: str | None) -> Call[models.SecurityEventPage]:
+    path = f"/v1/orgs/{segment(slug)}/security-events"
+    return _get(path, _event_page, query_of({"cursor": cursor}))
+
+
 def org(slug: str) -> Call[models.Org]:
     return _get(f"/v1/orgs/{segment(slug)}", _org)
 
 
-def update_org(slug: str, name: str | None, log_public: bool | None) -> Call[models.Org]:
+def update_org(
+    slug: str,
+    name: str | None,
+    log_public: bool | None,
+    entries_a_day: int | None = None,
+    bytes_a_day: int | None = None,
+) -> Call[models.Org]:
     """Change an org; None leaves a field as it is."""
-    given = {"name": name, "log_public": log_public}
+    given = {
+        "name": name,
+        "log_public": log_public,
+        "entries_a_day": entries_a_day,
+        "bytes_a_day": bytes_a_day,
+    }
     changes = {field: value for field, value in given.items() if value is not None}
     return _send("PATCH", f"/v1/orgs/{segment(slug)}", _org, changes, repeatable=True)
 

@@ -256,12 +256,31 @@ class LedgerClient:
         """Return an org. Raises NotFoundError."""
         return self._run(routes.org(self._slug(org)))
 
+    def security_events(self, *, org: str | None = None) -> Iterator[models.SecurityEventInfo]:
+        """Yield the security events of an org, newest first (platform or admin key)."""
+        slug, cursor = self._slug(org), None
+        while True:
+            page = self._run(routes.security_events(slug, cursor))
+            yield from page.events
+            if page.next_cursor is None:
+                return
+            cursor = routes.advanced(cursor, str(page.next_cursor))
+
     def update_org(
-        self, *, name: str | None = None, log_public: bool | None = None, org: str | None = None
+        self,
+        *,
+        name: str | None = None,
+        log_public: bool | None = None,
+        entries_a_day: int | None = None,
+        bytes_a_day: int | None = None,
+        org: str | None = None,
     ) -> models.Org:
-        """Rename an org (its slug stays), or make its log public or private."""
+        """Rename an org (its slug stays), make its log public or private, or set its quota.
+
+        A quota is set with a platform key: entries and bytes of bodies in a day (UTC); 0: none.
+        """
         slug = self._slug(org)
-        return self._run(routes.update_org(slug, name, log_public))
+        return self._run(routes.update_org(slug, name, log_public, entries_a_day, bytes_a_day))
 
     def thaw(self, reason: str, *, org: str | None = None) -> models.Org:
         """Let a frozen org take entries again; the reason becomes an entry."""

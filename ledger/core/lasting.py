@@ -6,10 +6,11 @@ The end is logged at the level of the last report, so a reader of that level see
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 from weakref import WeakSet
+
+from ledger.bounded import BoundedCache
 
 FIRST_S: Final = 60.0
 """The interval from the first report to the second; each later interval is twice as long."""
@@ -109,21 +110,20 @@ class Lasting:
 
 
 class LastingByKey:
-    """One condition that each of many keys may meet; the oldest of more than MAX_KEYS are dropped."""
+    """One condition that each of many keys may meet; of more than MAX_KEYS the one met longest ago is dropped."""
 
     def __init__(self, event: str, over: str, **options: Any) -> None:
         self._event = event
         self._over = over
         self._options = options
-        self._by_key: OrderedDict[Any, Lasting] = OrderedDict()
+        self._by_key: BoundedCache[Any, Lasting] = BoundedCache(MAX_KEYS)
 
     def failed(self, key: Any, report: Report, reason: str, **fields: Any) -> None:
         """The condition is met for this key."""
         found = self._by_key.get(key)
         if found is None:
-            if len(self._by_key) >= MAX_KEYS:
-                self._by_key.popitem(last=False)
-            found = self._by_key[key] = Lasting(self._event, self._over, **self._options)
+            found = Lasting(self._event, self._over, **self._options)
+            self._by_key.put(key, found)
         found.failed(report, reason, **fields)
 
     def fine(self, key: Any) -> None:
@@ -132,7 +132,7 @@ class LastingByKey:
         if found is not None:
             found.fine()
             if not found.lasts:
-                del self._by_key[key]
+                self._by_key.pop(key)
 
     def all_fine(self) -> None:
         """Log the end of the condition for every key that did not meet it lately."""

@@ -5,8 +5,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
+class Quota(NamedTuple):
+    """How much an org may append in a day (UTC): entries, and bytes of bodies; 0: any number."""
+
+    entries: int = 0
+    bytes: int = 0
+
+
+NO_QUOTA = Quota()
+
+
 class OrgFacts(NamedTuple):
-    """The unchanging facts about an org.
+    """The facts about an org, none of which changes but the quota.
 
     Entries below seq ``keys_lost_below`` are sealed with keys that were not restored,
     except those of persons whose rows exist.
@@ -17,3 +27,4 @@ class OrgFacts(NamedTuple):
     seals: bool
     wrapped_key: bytes
     keys_lost_below: int = 0
+    quota: Quota = NO_QUOTA

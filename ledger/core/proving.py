@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from ledger import merkle, tiles
+from ledger.bounded import BoundedCache
 from ledger.errors import FROZEN, MerkleError, ProblemType, QuireError, StorageError
 from ledger.note import add_signatures, parse_signatures
 from ledger.storage import bundle_reads, history, trees
@@ -88,7 +89,10 @@ class Prover:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._anchorings: dict[tuple[int, int], tuple[AnchorInclusion | None, float]] = {}
+        self._anchorings: BoundedCache[int, tuple[AnchorInclusion | None, float]] = BoundedCache(
+            MAX_ANCHORINGS
+        )
+        """By size of the tree, for each org."""
 
     async def prove(
         self,
@@ -110,14 +114,12 @@ class Prover:
         ]
 
     async def _anchoring(self, org_id: int, size: int, *, anchored: bool) -> AnchorInclusion | None:
-        found = self._anchorings.get((org_id, size))
+        found = self._anchorings.get(size, org_id)
         now = time.monotonic()
         if found is not None and found[1] + ANCHORING_TTL_S > now and (found[0] or not anchored):
             return found[0]
         anchoring = await anchoring_of(self._database, org_id, size)
-        if len(self._anchorings) >= MAX_ANCHORINGS:
-            self._anchorings.clear()
-        self._anchorings[org_id, size] = anchoring, now
+        self._anchorings.put(size, (anchoring, now), org_id)
         return anchoring
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 
 from ledger.errors import DatabaseAway, DatabaseUnavailable, StorageError
+from ledger.storage.asking import current_turn, turns_of_pool, waited_too_long
 from ledger.storage.connecting import naming_files, plain_text
 from ledger.storage.pool import Pool
 from ledger.storage.session import prepare_session
@@ -154,9 +155,12 @@ _become_server_role: Final = partial(_become, SERVER_ROLE)
 class Database:
     """A bounded pool of connections to one database, all under one role: the server's, if not named."""
 
-    def __init__(self, url: str, pool: Pool) -> None:
+    def __init__(self, url: str, pool: Pool, size: int) -> None:
         self.url = url
         self._pool = pool
+        self._size = size
+        self.turns = turns_of_pool(size)
+        """Shares the connections between orgs and kinds of work."""
 
     @classmethod
     async def open(
@@ -175,7 +179,7 @@ class Database:
         pool = Pool(opener, size)
         async with explained():
             await pool.fill()
-        return cls(url, pool)
+        return cls(url, pool, size)
 
     def pool_beside(
         self, prepare: Callable[[Connection], Awaitable[None]], *, size: int, name: str
@@ -197,9 +201,25 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Use a connection of the pool; database errors become DatabaseUnavailable."""
-        async with explained(), self._pool.connection(CONNECT_TIMEOUT_S) as connection:
-            yield connection
+        """Use a connection of the pool when it is the caller's turn.
+
+        Database errors become DatabaseUnavailable. Raises QueueFull for an org of which too much
+        waits, before anything was asked of the database.
+        """
+        turn = current_turn()
+        self.turns.size = self._pool.room
+        async with explained():
+            try:
+                await self.turns.take(turn, CONNECT_TIMEOUT_S)
+            except TimeoutError:
+                if turn.owner is None or not turn.refusable:
+                    raise TimeoutError(f"all {self._size} connections are in use") from None
+                raise waited_too_long(turn, CONNECT_TIMEOUT_S) from None
+            try:
+                async with self._pool.connection(CONNECT_TIMEOUT_S) as connection:
+                    yield connection
+            finally:
+                self.turns.give_back(turn)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

@@ -20,6 +20,7 @@ from ledger.storage.entries.months import DEPARTED
 from ledger.storage.idempotency import USES
 from ledger.storage.log_keys import ANYTHING_SIGNED, MAX_STATEMENT_BYTES
 from ledger.storage.orgs import ORGS
+from ledger.storage.quota_uses import QUOTA_USES
 from ledger.storage.register import SNAPSHOTS
 from ledger.storage.trees import ANCHOR_LOG
 from ledger.storage.verifications import VERIFICATIONS
@@ -62,6 +63,7 @@ JUDGED: Final = (
     JudgedTable(SNAPSHOTS, _OF_SYSTEM),
     JudgedTable(ACCEPTED),
     JudgedTable(DEPARTED),
+    JudgedTable(QUOTA_USES),
 )
 """The tables with MACs; rows that concern all orgs are judged with each."""
 

@@ -13,8 +13,13 @@ from ledger.storage.database import Connection, Database
 from ledger.storage.row_changes import RowChange
 
 ORGS: Final = DecidingTable(
-    "orgs", ("id",), ("slug", "name", "privacy", "wrapped_key", "log_public", "keys_lost_below")
-)
+    "orgs",
+    ("id",),
+    (
+        "slug", "name", "privacy", "wrapped_key", "log_public", "keys_lost_below",
+        "entries_a_day", "bytes_a_day",
+    ),
+)  # fmt: skip
 
 
 class OrgRow(NamedTuple):
@@ -27,6 +32,8 @@ class OrgRow(NamedTuple):
     wrapped_key: bytes
     log_public: bool = False
     keys_lost_below: int = 0
+    entries_a_day: int = 0
+    bytes_a_day: int = 0
 
     def mac(self, row_key: bytes) -> bytes:
         """Return the MAC of the row."""
@@ -51,6 +58,8 @@ class OrgRecord(NamedTuple):
     has_head: bool
     log_public: bool
     keys_lost_below: int
+    entries_a_day: int
+    bytes_a_day: int
 
     def row(self) -> OrgRow:
         """Return the columns that a MAC covers."""
@@ -62,6 +71,8 @@ class OrgRecord(NamedTuple):
             self.wrapped_key,
             self.log_public,
             self.keys_lost_below,
+            self.entries_a_day,
+            self.bytes_a_day,
         )
 
     @classmethod
@@ -80,13 +91,15 @@ SELECT o.id, o.slug, o.name, o.privacy, o.wrapped_key, o.created_at, o.mac,
        -- An edited time that Python can't hold must not hide this org or fail the query for all.
        CASE WHEN h.anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN h.anchored_at ELSE 'epoch' END,
        h.frozen_at, h.frozen_reason, h.org_id IS NOT NULL, o.log_public,
-       o.keys_lost_below
+       o.keys_lost_below, o.entries_a_day, o.bytes_a_day
 FROM orgs o LEFT JOIN heads h ON h.org_id = o.id"""
 # Nothing is inserted where the id or the slug is taken.
 INSERT_ORG: Final = """
 changed AS (
-    INSERT INTO orgs (id, slug, name, privacy, wrapped_key, log_public, keys_lost_below, mac)
-    SELECT $1::bigint, $2::text, $3::text, $4::text, $5::bytea, $6::boolean, $7::bigint, $8::bytea
+    INSERT INTO orgs (id, slug, name, privacy, wrapped_key, log_public, keys_lost_below,
+                      entries_a_day, bytes_a_day, mac)
+    SELECT $1::bigint, $2::text, $3::text, $4::text, $5::bytea, $6::boolean, $7::bigint,
+           $8::bigint, $9::bigint, $10::bytea
     {source} ON CONFLICT DO NOTHING RETURNING id, mac, created_at
 ), org_head AS (
     INSERT INTO heads (org_id) SELECT id FROM changed
@@ -95,12 +108,14 @@ SLUG_TAKEN: Final = "SELECT EXISTS (SELECT FROM orgs WHERE slug = $1)"
 # Servers are notified when the transaction commits.
 CHANGE_ORG: Final = """
 changed AS (
-    UPDATE orgs o SET name = $2, log_public = $3, mac = $4 {source} WHERE o.id = $1 AND o.mac = $5
+    UPDATE orgs o SET name = $2, log_public = $3, entries_a_day = $4, bytes_a_day = $5, mac = $6
+    {source} WHERE o.id = $1 AND o.mac = $7
     RETURNING o.mac, o.created_at, pg_notify('quire_orgs', o.slug)
 )"""
 
 SELECT_EVENTS = """
-SELECT id, at, kind, detail FROM security_events WHERE org_id = $1 ORDER BY id DESC LIMIT 100"""
+SELECT id, at, kind, detail FROM security_events
+WHERE org_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"""
 
 
 def creation(row: OrgRow, mac: bytes) -> RowChange:
@@ -129,11 +144,12 @@ async def add_head(database: Database, org_id: int) -> None:
 
 
 def alteration(row: OrgRow, mac: bytes, before: bytes) -> RowChange:
-    """Return the change of an org's name and of whether its log is public.
+    """Return the change of an org's name, of whether its log is public, and of its quota.
 
     It is refused unless the org's row has the MAC ``before``.
     """
-    return RowChange(CHANGE_ORG, (row.id, row.name, row.log_public, mac, before), mac)
+    values = row.id, row.name, row.log_public, row.entries_a_day, row.bytes_a_day, mac, before
+    return RowChange(CHANGE_ORG, values, mac)
 
 
 async def org_by_slug(database: Database, slug: str) -> OrgRecord | None:
@@ -174,6 +190,9 @@ async def public_org(database: Database, slug: str) -> OrgRecord | None:
     return None if row is None else OrgRecord(*row)
 
 
-async def security_events(database: Database, org_id: int) -> list[tuple[int, datetime, str, str]]:
-    """Return the newest 100 security events of an org, newest first: id, time, kind, detail."""
-    return [tuple(row) for row in await database.fetch(SELECT_EVENTS, org_id)]
+async def security_events(
+    database: Database, org_id: int, below: int, limit: int
+) -> list[tuple[int, datetime, str, str]]:
+    """Return security events of an org with ids below one, newest first: id, time, kind, detail."""
+    rows = await database.fetch(SELECT_EVENTS, org_id, below, limit)
+    return [tuple(row) for row in rows]

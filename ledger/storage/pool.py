@@ -84,6 +84,13 @@ class Pool:
         """The number of open connections, idle or in use."""
         return len(self._idle) + len(self._in_use)
 
+    @property
+    def room(self) -> int:
+        """The number of connections that can be had now: fewer than ``size`` after a refusal."""
+        if self._refusal is None or time.monotonic() >= self._grow_at:
+            return self._size
+        return max(1, self.open_count + self._opening)
+
     async def fill(self) -> None:
         """Open the connections that are kept. Raises the opener's errors."""
         while self.open_count < self._kept:

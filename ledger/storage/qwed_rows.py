@@ -9,10 +9,10 @@ extended, as a trail is append-only. A row is then found by reading few stretche
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from ledger.bounded import BoundedCache
 from ledger.chain import StoredEntry
 from ledger.storage.database import Database
 from ledger.storage.entries import heads
@@ -54,7 +54,7 @@ class QwedRows:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._indexes: OrderedDict[int, _Index] = OrderedDict()
+        self._indexes: BoundedCache[int, _Index] = BoundedCache(MAX_ORGS)
 
     async def naming(self, org_id: int, row_id: int) -> list[StoredEntry]:
         """Return the live entries that may concern rows of this id, oldest first.
@@ -75,10 +75,10 @@ class QwedRows:
         return found
 
     def _index(self, org_id: int) -> _Index:
-        index = self._indexes.setdefault(org_id, _Index())
-        self._indexes.move_to_end(org_id)
-        if len(self._indexes) > MAX_ORGS:
-            self._indexes.popitem(last=False)
+        index = self._indexes.get(org_id)
+        if index is None:
+            index = _Index()
+            self._indexes.put(org_id, index)
         return index
 
     async def _grow(self, org_id: int, index: _Index) -> None:

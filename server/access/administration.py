@@ -136,14 +136,15 @@ class Administration:
         self,
         org_id: int,
         *,
-        name: str | None,
-        log_public: bool | None,
+        name: str | None = None,
+        log_public: bool | None = None,
+        quota: tuple[int | None, int | None] = (None, None),
         actor: str = SERVER,
         by: Principal | None = None,
     ) -> OrgRecord | None:
         """Change the values that are not None; slug and privacy are fixed.
 
-        Returns the org as it is then, None if there is none.
+        ``quota`` is entries and bytes a day. Returns the org as it is then, None if there is none.
         """
         record = await self._authentic(org_id)
         if record is None:
@@ -151,14 +152,22 @@ class Administration:
         changed = record.row()._replace(
             name=record.name if name is None else name,
             log_public=record.log_public if log_public is None else log_public,
+            entries_a_day=record.entries_a_day if quota[0] is None else quota[0],
+            bytes_a_day=record.bytes_a_day if quota[1] is None else quota[1],
         )
         mac = changed.mac(self.register.row_key)
         conflict = Conflict("the org was changed by another request; try again")
         effect = RowEffect(orgs.alteration(changed, mac, record.mac), _refusing(conflict))
-        details = {"org": record.slug, "name": changed.name, "log_public": changed.log_public}
+        details = {
+            "org": record.slug,
+            "name": changed.name,
+            "log_public": changed.log_public,
+            "entries_a_day": changed.entries_a_day,
+            "bytes_a_day": changed.bytes_a_day,
+        }
         change = Change([_org_row(changed, mac)], org_id=org_id)
         await self.record(ChangeKind.ORG_CHANGED, change, details, effect, actor, by=by)
-        return record._replace(name=changed.name, log_public=changed.log_public, mac=mac)
+        return record._replace(**changed._asdict(), mac=mac)
 
     async def _authentic(self, org_id: int) -> OrgRecord | None:
         """Return the row of an org, None if there is none. Raises RowNotAuthentic for a forged one."""

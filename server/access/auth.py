@@ -15,9 +15,11 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from ledger import sealing
+from ledger.bounded import BoundedCache
 from ledger.core.register import API_KEYS, Register
 from ledger.errors import ProblemType, QuireError
 from ledger.storage.api_keys import ApiKeyRecord
+from ledger.storage.asking import STRANGERS, Work, asking
 from ledger.storage.database import Database
 from server.access.api_keys import ApiKeys
 from server.access.rights import Right, Role
@@ -25,6 +27,9 @@ from server.access.rights import Right, Role
 TTL_S: Final = 30.0
 REFUSED_TTL_S: Final = 3.0
 MAX_CACHED: Final = 100_000
+MAX_REFUSED: Final = 10_000
+"""Refused tokens have a cache of their own: they are as many as strangers care to make up."""
+PLATFORM: Final = "platform"
 _TOKEN = re.compile(r"quire_live_([0-9a-f]{16})_([0-9a-f]{48})")
 
 
@@ -46,6 +51,11 @@ class Principal(NamedTuple):
     def actor(self) -> str:
         """The caller as entries of the server name it: its API key."""
         return f"key:{self.key_id}"
+
+    @property
+    def owner(self) -> int | str:
+        """The owner of the caller's requests in the queues that orgs share."""
+        return PLATFORM if self.org_id is None else self.org_id
 
     def may(self, right: Right) -> bool:
         """Return whether the caller's role has a right."""
@@ -116,7 +126,8 @@ class Authenticator:
         self._forged = register.reports
         self.keys = ApiKeys(database, register)
         self._pepper = sealing.derive(master_key, "api-keys")
-        self._cache: dict[str, tuple[Principal | None, float]] = {}
+        self._cache: BoundedCache[str, tuple[Principal, float]] = BoundedCache(MAX_CACHED)
+        self._refused: BoundedCache[str, float] = BoundedCache(MAX_REFUSED)
         self._forgotten = 0
 
     def new_key(self) -> NewKey:
@@ -138,7 +149,7 @@ class Authenticator:
         if found is None or found[1] < time.monotonic():
             return None
         principal = found[0]
-        return principal if principal is None or self.is_current(principal) else None
+        return principal if self.is_current(principal) else None
 
     def is_current(self, principal: Principal) -> bool:
         """Return whether a principal's key is still valid, as far as this process knows."""
@@ -146,8 +157,7 @@ class Authenticator:
 
     def _is_refused(self, token: str) -> bool:
         """Return whether a token was found invalid a moment ago."""
-        found = self._cache.get(token)
-        return found is not None and found[0] is None and found[1] >= time.monotonic()
+        return (self._refused.get(token) or 0) >= time.monotonic()
 
     async def principal(self, token: str) -> Principal:
         """Return the principal of a token. Raises Unauthorized, always with the same message."""
@@ -163,7 +173,11 @@ class Authenticator:
         if match is None:
             return None  # without a query, and not cached: such texts are unbounded in number
         forgotten = self._forgotten
-        record = await self.keys.find(match[1])
+        known = self._cache.get(token)
+        # A caller that was known a moment ago does not wait behind those who guess.
+        owner = STRANGERS if known is None else known[0].owner
+        with asking(Work.VITAL, owner):
+            record = await self.keys.find(match[1])
         principal = self._check(record, match[2])
         if record is None and self.keys.was_removed(match[1]):
             await self._forged.store(None, f"the row of API key {match[1]} was removed")
@@ -171,11 +185,16 @@ class Authenticator:
             await self._report(record)
         # A record read before a revocation must not be cached after it.
         if forgotten == self._forgotten:
-            if len(self._cache) >= MAX_CACHED:
-                self._cache.clear()
-            ttl = REFUSED_TTL_S if principal is None else TTL_S
-            self._cache[token] = (principal, time.monotonic() + ttl)
+            self._remember(token, principal)
         return principal
+
+    def _remember(self, token: str, principal: Principal | None) -> None:
+        if principal is None:
+            self._cache.pop(token)
+            self._refused.put(token, time.monotonic() + REFUSED_TTL_S)
+        else:
+            self._refused.pop(token)
+            self._cache.put(token, (principal, time.monotonic() + TTL_S))
 
     def _check(self, record: ApiKeyRecord | None, secret: str) -> Principal | None:
         if record is None or not record.is_valid:
@@ -200,12 +219,13 @@ class Authenticator:
         self._forgotten += 1
         marker = f"quire_live_{key_id}_"
         for token in [token for token in self._cache if token.startswith(marker)]:
-            del self._cache[token]
+            self._cache.pop(token)
 
     def forget_all(self) -> None:
         """Drop all keys from the cache: revocations may have been missed."""
         self._forgotten += 1
         self._cache.clear()
+        self._refused.clear()
 
 
 def token_of(headers: Mapping[bytes, bytes]) -> str | None:

@@ -13,17 +13,21 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from ledger.blocks.block import SYSTEM_ORG
-from ledger.core.org import OrgFacts
+from ledger.bounded import BoundedCache
+from ledger.core.org import NO_QUOTA, OrgFacts, Quota
 from ledger.core.register import ORGS, Register
 from ledger.errors import NOT_FOUND, QuireError
 from ledger.rows import RowNotAuthentic
 from ledger.storage import orgs
+from ledger.storage.asking import Work, asking
 from ledger.storage.database import Database
 from ledger.storage.orgs import OrgRecord
 from server.access.auth import Principal
 from server.access.rights import Right
 
 MAX_CACHED: Final = 100_000
+MAX_MISSING: Final = 10_000
+"""Slugs without a public log have a cache of their own: strangers can make up any number."""
 PUBLIC_TTL_S: Final = 30.0
 """How long a log may stay public here after it was made private, if notifications are lost."""
 SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -41,14 +45,15 @@ def no_such_org(slug: str) -> NotFound:
 
 
 class Directory:
-    """Finds orgs; caches the facts of them that never change."""
+    """Finds orgs, and caches the facts of them; a change reaches every server by NOTIFY."""
 
     def __init__(self, database: Database, register: Register) -> None:
         self._database = database
         self._register = register
-        self._orgs: dict[str, OrgFacts] = {}
-        self._slugs: dict[int, str] = {}
-        self._public: dict[str, tuple[OrgFacts | None, float]] = {}
+        self._orgs: BoundedCache[str, OrgFacts] = BoundedCache(MAX_CACHED)
+        self._slugs: BoundedCache[int, str] = BoundedCache(MAX_CACHED)
+        self._public: BoundedCache[str, tuple[OrgFacts, float]] = BoundedCache(MAX_CACHED)
+        self._not_public: BoundedCache[str, float] = BoundedCache(MAX_MISSING)
         self._forgotten = 0
 
     async def org(self, slug: str, principal: Principal, right: Right) -> OrgFacts:
@@ -69,8 +74,9 @@ class Directory:
 
     async def by_id(self, org_id: int) -> OrgFacts | None:
         """Return the org with this id, None if there is none. Raises RowNotAuthentic."""
+        forgotten = self._forgotten
         record = await self._authentic(lambda: orgs.org_by_id(self._database, org_id))
-        return None if record is None else self._remember(record)
+        return None if record is None else self._remember(record, forgotten)
 
     async def public(self, slug: str) -> OrgFacts | None:
         """Return the org of a slug if its log is public, which is read without a key.
@@ -78,35 +84,44 @@ class Directory:
         A private org and a missing org behave alike: same answer, same caching, same queries.
         """
         found = self._public.get(slug)
-        if found is not None and found[1] > time.monotonic():
+        now = time.monotonic()
+        if found is not None and found[1] > now:
             return found[0]
-        if not SLUG.fullmatch(slug):
+        if (self._not_public.get(slug) or 0) > now or not SLUG.fullmatch(slug):
             return None
         forgotten = self._forgotten
         try:
             record = await self._authentic(lambda: orgs.public_org(self._database, slug))
         except RowNotAuthentic:  # reported; a stranger learns nothing of a private org
             record = None
-        org = None if record is None else self._remember(record)
+        org = None if record is None else self._remember(record, forgotten)
         # A record read before a change must not be cached after it.
         if forgotten == self._forgotten:
-            if len(self._public) >= MAX_CACHED:
-                self._public.clear()
-            self._public[slug] = (org, time.monotonic() + PUBLIC_TTL_S)
+            until = time.monotonic() + PUBLIC_TTL_S
+            if org is None:
+                self._public.pop(slug)
+                self._not_public.put(slug, until)
+            else:
+                self._not_public.pop(slug)
+                self._public.put(slug, (org, until))
         return org
 
-    def forget_public(self, slug: str) -> None:
-        """Read again whether this org's log is public: that was changed."""
+    def forget(self, slug: str) -> None:
+        """Read an org again: its quota was changed, or whether its log is public."""
         self._forgotten += 1
-        self._public.pop(slug, None)
+        self._orgs.pop(slug)
+        self._public.pop(slug)
+        self._not_public.pop(slug)
 
-    def forget_all_public(self) -> None:
-        """Read again which logs are public: changes may have been missed."""
+    def forget_all(self) -> None:
+        """Read all orgs again: changes may have been missed."""
         self._forgotten += 1
+        self._orgs.clear()
         self._public.clear()
+        self._not_public.clear()
 
     async def _own(self, org_id: int) -> OrgFacts | None:
-        org = self._orgs.get(self._slugs.get(org_id, ""))
+        org = self._orgs.get(self._slugs.get(org_id) or "")
         return org or await self.by_id(org_id)
 
     async def record(self, org_id: int) -> OrgRecord | None:
@@ -130,7 +145,9 @@ class Directory:
             found = await find()
             return [] if found is None else [found]
 
-        for record in await self._register.settled(read, _facts):
+        with asking(Work.VITAL):
+            records = await self._register.settled(read, _facts)
+        for record in records:
             if self._is_right(record):
                 return record
             raise RowNotAuthentic(self._report(record))
@@ -152,6 +169,7 @@ class Directory:
     async def _find(self, slug: str) -> OrgFacts | None:
         if not SLUG.fullmatch(slug):
             return None
+        forgotten = self._forgotten
         record = await self._authentic(lambda: orgs.org_by_slug(self._database, slug))
         if record is None:
             await self._register.catch_up()
@@ -159,21 +177,21 @@ class Directory:
             detail = f"the row of org {slug} in table orgs was removed from the database"
             self._register.reports.found(None, detail)
             raise RowNotAuthentic(f"{detail}. Restore it from a backup, or from its archive")
-        return None if record is None else self._remember(record)
+        return None if record is None else self._remember(record, forgotten)
 
-    def _remember(self, record: OrgRecord) -> OrgFacts:
-        if len(self._orgs) >= MAX_CACHED:
-            self._orgs.clear()
-            self._slugs.clear()
+    def _remember(self, record: OrgRecord, forgotten: int) -> OrgFacts:
         org = OrgFacts(
             record.id,
             record.slug,
             record.privacy == "sealed",
             record.wrapped_key,
             record.keys_lost_below,
+            _quota(record),
         )
-        self._orgs[record.slug] = org
-        self._slugs[record.id] = record.slug
+        # A record read before a change must not be cached after it.
+        if forgotten == self._forgotten:
+            self._orgs.put(record.slug, org)
+            self._slugs.put(record.id, record.slug)
         return org
 
     async def system(self) -> OrgFacts:
@@ -181,6 +199,11 @@ class Directory:
         found = await self._find(SYSTEM_ORG)
         assert found is not None, "the register is open"
         return found
+
+
+def _quota(record: OrgRecord) -> Quota:
+    quota = Quota(record.entries_a_day, record.bytes_a_day)
+    return quota if any(quota) else NO_QUOTA
 
 
 def _facts(records: list[OrgRecord]) -> list[tuple[str, str, bytes]]:

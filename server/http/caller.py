@@ -22,6 +22,7 @@ from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended, KeyDigest, StaleKey
 from ledger.errors import DatabaseUnavailable
 from ledger.event import Event
+from ledger.storage.asking import STRANGERS, ask_for
 from server.access.auth import Forbidden, Principal, Unauthorized, no_longer_valid, token_of
 from server.access.permits import append_permits
 from server.http.contract import ADMITTED, CONTRACT, ORG, RouteContract
@@ -70,18 +71,22 @@ async def let_in(request: HttpRequest, contract: RouteContract, slug: str | None
     """Admit the caller; store org and principal in the state of the request."""
     state = request.scope["state"]
     if contract.open:
+        ask_for(STRANGERS, writes=False)
         refuse_ignored(request)
         state[ADMITTED] = NOBODY
         return
     services = services_of(request)
     directory = services.directory
     if contract.public and slug is not None:
+        ask_for(STRANGERS, writes=False)
         org = await directory.public(slug)
         if org is not None:
+            ask_for(org.id, writes=bool(contract.writes))
             refuse_ignored(request)
             state[ADMITTED] = org, None
             return
     principal = await _principal(request, services)
+    ask_for(principal.owner, writes=bool(contract.writes))
     right = contract.right
     if slug is not None and right is not None:
         state[ADMITTED] = await directory.org(slug, principal, right), principal

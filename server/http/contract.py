@@ -113,6 +113,8 @@ class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
         statuses = set(self.problems)
         if not self.open:
             statuses |= {401, 503}
+        if 503 in statuses:  # it asks the database, in which other requests wait
+            statuses.add(429)
         if self.right is not None:
             statuses.add(403)
         if any(parameter["in"] == "path" for parameter in parameters):

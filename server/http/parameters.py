@@ -51,6 +51,16 @@ SlugCursor = Annotated[
         schema_extra={"examples": ["acme"]},
     ),
 ]
+MAX_EVENT = 2**63 - 1
+BeforeEvent = Annotated[
+    int,
+    QueryParameter(
+        ge=0,
+        le=MAX_EVENT,
+        description="next_cursor of the page before; none: the newest",
+        schema_extra={"examples": [7]},
+    ),
+]
 Limit = Annotated[
     int,
     QueryParameter(

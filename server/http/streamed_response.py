@@ -7,8 +7,9 @@ its connection (:mod:`server.http.protocol.watching.watched`), which ends the re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from typing import Final
 
 import structlog
 from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, Receive, Scope, Send
@@ -23,12 +24,16 @@ _broken_off = LastingByKey(
     "a response was broken off", "responses are no longer broken off", silent_s=SILENT_S
 )
 
+LAG_S: Final = 0.5
+"""A client that has not taken a piece after this time is slow: what it holds up is released."""
+
 
 class StreamedResponse:
     """A response of these pieces; ``resources`` are released however it ends.
 
     If a piece can't be made, the connection ends without the last chunk (RFC 9112, section 7.1),
     so that no client takes a part for the whole. ``name`` is the name of the response in the log.
+    ``lags`` is called when the client is slow.
     """
 
     def __init__(
@@ -38,12 +43,14 @@ class StreamedResponse:
         headers: list[tuple[bytes, bytes]],
         resources: AsyncExitStack,
         name: str,
+        lags: Callable[[], None] = lambda: None,
     ) -> None:
         self._first = first
         self._rest = rest
         self._headers = headers
         self._resources = resources
         self._name = name
+        self._lags = lags
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer; it is broken off if the caller's key is revoked."""
@@ -66,17 +73,24 @@ class StreamedResponse:
             "headers": self._headers,
         }
         await send(start)
-        await _piece(send, self._first, more=True)
+        await self._piece(send, self._first, more=True)
         async for piece in self._rest:
             if disconnected.done():
                 return
-            await _piece(send, piece, more=True)
-        await _piece(send, b"", more=False)
+            await self._piece(send, piece, more=True)
+        await self._piece(send, b"", more=False)
 
-
-async def _piece(send: Send, body: bytes, *, more: bool) -> None:
-    event: HTTPResponseBodyEvent = {"type": "http.response.body", "body": body, "more_body": more}
-    await send(event)
+    async def _piece(self, send: Send, body: bytes, *, more: bool) -> None:
+        event: HTTPResponseBodyEvent = {
+            "type": "http.response.body",
+            "body": body,
+            "more_body": more,
+        }
+        lag = asyncio.get_running_loop().call_later(LAG_S, self._lags)
+        try:
+            await send(event)
+        finally:
+            lag.cancel()
 
 
 async def _disconnected(receive: Receive) -> None:

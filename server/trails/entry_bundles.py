@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from ledger.core.shares import OrgShares
 from ledger.errors import QueueFull
 from ledger.tiles import TILE_WIDTH, EntryTile, pack_entries
+from ledger.turns import Share, Turn, Turns
 
 AT_ONCE: Final = 4
-"""Bundles in memory at once; fewer than the database connections of a process."""
+"""Bundles in memory at once; fewer than the database connections of a process. Logs take turns."""
 MAX_REQUESTS: Final = 256
 """Requests for bundles that are read or wait to be read, half of them at most for one log."""
+WAIT_S: Final = 10.0
+_READ: Final = "read"
 SMALL_BYTES: Final = 1 << 18
 """Packing up to this size is not worth a thread."""
 GZIP_LEVEL: Final = 1
@@ -32,7 +36,8 @@ class EntryBundles:
 
     def __init__(self, leaves: Leaves) -> None:
         self._leaves = leaves
-        self._room = asyncio.Semaphore(AT_ONCE)
+        share = Share(AT_ONCE, AT_ONCE // 2)
+        self._turns = Turns(AT_ONCE, {_READ: share}, full=lambda _: _full(False))
         self.places = OrgShares(total=MAX_REQUESTS, of_org=MAX_REQUESTS // 2, full=_full)
 
     async def read(self, org_id: int, tile: EntryTile, *, gzipped: bool) -> bytes | None:
@@ -40,14 +45,23 @@ class EntryBundles:
 
         Raises QueueFull, and the errors of reading the leaves.
         """
-        with self.places.holding(org_id):
-            async with self._room:
+        with self.places.holding(org_id), _in_time():
+            async with self._turns.place(Turn(org_id, _READ), WAIT_S):
                 leaves = await self._leaves(org_id, tile.index * TILE_WIDTH, tile.width)
                 if leaves is None:
                     return None
                 if sum(map(len, leaves)) <= SMALL_BYTES:
                     return _packed(leaves, gzipped=gzipped)
                 return await asyncio.to_thread(_packed, leaves, gzipped=gzipped)
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    """Refuse a request whose turn does not come in time."""
+    try:
+        yield
+    except TimeoutError:
+        raise _full(False) from None
 
 
 def _full(everyone: bool) -> QueueFull:

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from ledger.errors import MigrationError, QuireError
 from ledger.storage import migrate
+from ledger.storage.asking import Work, asking
 from ledger.storage.probing import public_reason
 from server.trails.services import Services
 
@@ -32,9 +33,11 @@ async def database_state(services: Services) -> DatabaseState:
     deadline = asyncio.get_running_loop().time() + READY_S
     answered = True
     try:
-        async with asyncio.timeout(READ_S):
-            await services.database.fetch("SELECT 1")
-            await migrate.require_current(services.database)
+        # No queue of others may say that the server is not ready.
+        with asking(Work.VITAL, None):
+            async with asyncio.timeout(READ_S):
+                await services.database.fetch("SELECT 1")
+                await migrate.require_current(services.database)
     except MigrationError as error:
         return DatabaseState("ok", str(error), "not tried")
     except QuireError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Sequence
@@ -48,6 +49,8 @@ PayloadFormat = Annotated[
         "json",
     ),
 ]
+SHOWN_AT_ONCE: Final = 100
+"""Entries that are decoded and opened without a pause: some milliseconds."""
 LEAF_FILTERS: Final = ("event_type", "action", "outcome", "data_classification")
 
 
@@ -224,6 +227,19 @@ async def show(
     may_open: bool,
 ) -> list[EntryBody]:
     """Return entries in the form that the caller may see."""
+    shown: list[EntryBody] = []
+    for first in range(0, len(entries), SHOWN_AT_ONCE):
+        if first:
+            await asyncio.sleep(0)  # other requests go on in between
+        shown += await _show_few(
+            sealer, org, entries[first : first + SHOWN_AT_ONCE], may_open=may_open
+        )
+    return shown
+
+
+async def _show_few(
+    sealer: Sealer, org: OrgFacts, entries: Sequence[StoredEntry], *, may_open: bool
+) -> list[EntryBody]:
     leaves = [_leaf(entry) for entry in entries]
     opened = None
     if org.seals:

@@ -47,6 +47,7 @@ from server.access.administration import Administration
 from server.access.auth import Authenticator
 from server.access.directory import Directory
 from server.access.live import LiveRequests
+from server.access.quotas import Quotas
 from server.feature import load
 from server.keys.first_start import ServerSecrets
 from server.keys.head_memory import open_heads
@@ -116,6 +117,7 @@ class Services:
             IntakeLimits(settings.max_events, settings.max_payload_bytes),
             self.lateness.require_signed,
         )
+        self.quotas = Quotas(database, rows)
         self.forged_rows = self.register.reports
         self.administration = Administration(
             database,

@@ -61,14 +61,14 @@ async def follow_notifications(services: Services) -> None:
     def missed() -> None:
         services.live.revoked()
         services.authenticator.forget_all()
-        services.directory.forget_all_public()
+        services.directory.forget_all()
         services.growth.announced("")
 
     await listen.follow(
         services.database.url,
         {
             "quire_keys": revoked,
-            "quire_orgs": services.directory.forget_public,
+            "quire_orgs": services.directory.forget,
             "quire_checkpoints": services.growth.announced,
         },
         missed,

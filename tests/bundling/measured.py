@@ -63,8 +63,8 @@ async def build(order: BuildOrder) -> BuildOutcome:
         request = Request(from_seq=0, to_seq=last)
         contents = BundlePlan(order.org, request, selection, signed, None)
         size = 0
-        with Path(order.path).open("wb") as file:
-            async for piece in builder.stream(contents):
+        with Path(order.path).open("wb") as file, builder.place(order.org.id) as place:
+            async for piece in builder.stream(contents, place):
                 size += file.write(piece)
     finally:
         await database.close()

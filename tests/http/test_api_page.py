@@ -12,7 +12,7 @@ from tests.support.described import DOCUMENT, OPERATIONS
 from tests.support.serving import Server
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
-ALWAYS = {"401", "403", "404", "503"}
+ALWAYS = {"401", "403", "404", "429", "503"}
 ALL_ROLES = {"Any valid key.", "Roles: admin, member, platform, viewer."}
 
 

@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ import pytest
 
 from ledger.client import LedgerClient, LedgerError
 from ledger.client.bundles import PartFile
+from server.http import streamed_response
 from tests.support.broken_bundles import BROKEN, DAMAGE
 from tests.support.clusters import Database
 from tests.support.offices import Bundle, Office, event, office
 from tests.support.quire_process import QuireProcess
 from tests.support.serving import Server
 from tests.support.tampering import Tampering, statement, tamper
+from tests.support.waiting import until
 
 COUNT = 2_000
 PATIENCE_S = 60
@@ -119,7 +122,7 @@ def begin_bundle(here: Office) -> socket.socket:
 
 def building(here: Office) -> bool:
     assert here.server.services is not None
-    return here.server.services.bundles.building > 0
+    return here.server.services.bundles.places.open > 0
 
 
 def wait_until_none_is_built(here: Office) -> None:
@@ -155,12 +158,73 @@ def test_a_caller_that_reads_nothing_is_disconnected(
 def test_other_orgs_get_places_beside_an_org_at_its_limit(
     start_servers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(streamed_response, "LAG_S", PATIENCE_S)
     server = start_servers(bundles_at_once=2)
     busy, other = office(server, count=COUNT), office(server, count=5)
     with begin_bundle(busy):
         refused = busy.request_bundle(from_seq=0, to_seq=0)
         assert (refused.status, refused.headers["retry-after"]) == (429, "5")
         assert other.request_bundle(from_seq=0, to_seq=0).status == 200
+
+
+def test_slow_readers_of_two_orgs_leave_their_places_to_a_third(
+    start_servers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A16.5: a bundle that nobody reads holds no place, and goes on when it is read."""
+    monkeypatch.setattr(streamed_response, "LAG_S", 0.05)
+    server = start_servers(bundles_at_once=2)
+    orgs = [office(server, count=COUNT), office(server, count=COUNT)]
+    third = office(server, count=5)
+    with ExitStack() as stack:
+        slow = [stack.enter_context(begin_bundle(one)) for one in orgs]
+        until(lambda: not server.services.bundles.building, "the places are not given back")
+        assert server.services.bundles.places.open == 2
+        assert third.request_bundle(from_seq=0, to_seq=4).status == 200
+        for connection in slow:
+            connection.settimeout(PATIENCE_S)
+            received = b""
+            while not received.endswith(b"0\r\n\r\n"):
+                piece = connection.recv(1 << 16)
+                assert piece, "the bundle was broken off"
+                received = (received + piece)[-16:]
+    until(lambda: not server.services.bundles.places.open, "a bundle is left open")
+
+
+def test_one_org_can_not_keep_any_number_of_bundles_open(
+    start_servers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streamed_response, "LAG_S", 0.05)
+    server = start_servers(bundles_at_once=2)
+    busy, other = office(server, count=COUNT), office(server, count=5)
+    monkeypatch.setattr(server.services.bundles.places._open, "of_org", 2)
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(begin_bundle(busy))
+            until(lambda: not server.services.bundles.building)
+        assert busy.request_bundle(from_seq=0, to_seq=0).status == 429
+        assert other.request_bundle(from_seq=0, to_seq=0).status == 200
+
+
+def test_a_client_below_the_least_rate_is_disconnected(
+    intact_office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads now and then, so that no single piece waits for long."""
+    connections = intact_office.server.connections
+    limits = replace(connections.limits, patience_s=1.0, least_rate=1 << 40)
+    monkeypatch.setattr(connections, "limits", limits)
+    with begin_bundle(intact_office) as connection:
+        connection.settimeout(0.1)
+
+        def ended() -> bool:
+            try:
+                return not connection.recv(4_096)
+            except TimeoutError:
+                return False
+            except ConnectionError:
+                return True
+
+        until(ended, "a slow client is still served")
+    wait_until_none_is_built(intact_office)
 
 
 def test_a_frozen_org_has_bundles_but_discloses_nothing(shared_server: Server) -> None:

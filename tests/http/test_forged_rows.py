@@ -253,10 +253,11 @@ def test_an_org_whose_sealing_was_switched_off_is_found(server: Server) -> None:
     assert server.request("POST", f"{path}/entries", body, key=key).status == 201
     assert server.services is not None
     known = server.services.directory._orgs
-    sealing = known[org]
-    known[org] = sealing._replace(seals=False)
+    sealing = known.get(org)
+    assert sealing is not None
+    known.put(org, sealing._replace(seals=False))
     assert server.request("POST", f"{path}/entries", body, key=key).status == 201
-    known[org] = sealing
+    known.put(org, sealing)
     job = server.request("POST", f"{path}/verifications?wait=60", {}, key=key).json()
     faults = [(fault["seq"], fault["kind"]) for fault in job["result"]["errors"]]
     assert faults == [(1, "unsealed")]

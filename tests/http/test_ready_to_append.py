@@ -156,18 +156,18 @@ def test_a_silent_database(own_server: Server, own_cluster: OwnCluster) -> None:
     assert settled(own_server, 200) == "ok"
 
 
-def test_reads_that_use_all_connections_are_no_alarm(server: Server) -> None:
-    """Appends have connections of their own, so the server still takes them."""
-    path = f"/v1/orgs/{server.org}/checkpoints"
-    size = server.settings.pool_size
+def test_reads_that_use_their_connections_are_no_alarm(server: Server) -> None:
+    """Appends have connections of their own, and so have questions whether the server is ready."""
+    orgs = [(server.org, server.admin_key), *(server.create_org() for _ in range(2))]
+    size = server.settings.pool_size * 4 // 5  # the share of reads
 
     async def held(readers: ThreadPoolExecutor) -> None:
         connection = await asyncpg.connect(server.database.superuser_url)
         try:
             async with connection.transaction():
                 await connection.execute("LOCK TABLE checkpoints")
-                for _ in range(size):
-                    readers.submit(server.request, "GET", path, key=server.admin_key)
+                for org, key in orgs * size:
+                    readers.submit(server.request, "GET", f"/v1/orgs/{org}/checkpoints", key=key)
                 async with asyncio.timeout(30):
                     while await connection.fetchval(WAITING) < size:  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
@@ -175,7 +175,7 @@ def test_reads_that_use_all_connections_are_no_alarm(server: Server) -> None:
         finally:
             await connection.close()
 
-    with ThreadPoolExecutor(size) as readers:
+    with ThreadPoolExecutor(size * 3) as readers:
         blocking(held(readers))
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from ledger.chain import EMPTY_HEAD
 from ledger.core.register.reports import NOT_AUTHENTIC, ForgedRowReports
-from ledger.core.verification.jobs import MAX_PER_ORG, MAX_WAITING, VerificationJobs
+from ledger.core.verification.jobs import VerificationJobs
+from ledger.core.verification.lanes import MAX_PER_ORG, MAX_WAITING
 from ledger.core.verification.own_jobs import STOPPED, Job
 from ledger.core.verification.run import TrailRange
 from ledger.core.verification.work.faults import RangeRefused, Result

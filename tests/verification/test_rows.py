@@ -44,7 +44,7 @@ NOW: Final = datetime(2026, 7, 3, 12, tzinfo=UTC)
 TODAY: Final = datetime.now(UTC).date()
 
 ROWS: Final[dict[str, tuple[Value, ...]]] = {
-    "orgs": (ORG.id, ORG.slug, "Acme", "sealed", ORG.wrapped_key, False, 0),
+    "orgs": (ORG.id, ORG.slug, "Acme", "sealed", ORG.wrapped_key, False, 0, 0, 0),
     "api_keys": ("0123456789abcdef", ORG.id, "k", "viewer", b"s" * 32, None),
     "accepted_doubts": (ORG.id, 3, "trail_shortened", NOW, "0123456789abcdef"),
     "register_snapshots": (5, b"h" * 32, b"s"),
@@ -55,6 +55,7 @@ ROWS: Final[dict[str, tuple[Value, ...]]] = {
     "archived": ("file:///a", ORG.id, 3, 1, b"r" * 32, 5, 99, NOW),
     "archived_attestations": ("file:///a", "token", 2, "", NOW),
     "departed": (ORG.id, 0, 2, NOW, NOW, b"h" * 32, date(2026, 7, 1), "file:///a", 4),
+    "quota_uses": (ORG.id, date(2026, 7, 1), 5, 99, 80),
 }  # fmt: skip
 """A right row of each table, by the columns that its MAC covers."""
 BESIDE: Final = {
@@ -72,6 +73,7 @@ ALTERED: Final = {
     "bytea": "{0} || '\\x00'",
     "bigint": "coalesce({0}, 4) + 1",
     "integer": "{0} + 1",
+    "smallint": "{0} + 1",
     "boolean": "NOT {0}",
     "date": "{0} + 1",
     "timestamp with time zone": "coalesce({0}, now()) + interval '1 microsecond'",
@@ -194,7 +196,7 @@ async def filled(database: clusters.Database) -> None:
             await made.insert(judged, row, judged.table.mac(ROW_KEY, *row))
             if judged.table == ORGS:
                 for org_id, slug in ((OTHER, "other"), (SYSTEM, "system")):
-                    other = (org_id, slug, "", "plain", b"", False, 0)
+                    other = (org_id, slug, "", "plain", b"", False, 0, 0, 0)
                     await made.insert(judged, other, ORGS.mac(ROW_KEY, *other))
     await persons(database)
 
@@ -254,6 +256,7 @@ ANOTHER: Final[dict[str, dict[int, Value]]] = {
     "idempotency": {2: TODAY + timedelta(days=1)},
     "verifications": {0: "ver_2"},
     "departed": {1: 3, 2: 5},
+    "quota_uses": {0: OTHER},
 }
 """What another row of a table has in the place of some values, by their index."""
 

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Final, NamedTuple
 
 from ledger.chain import StoredEntry
 from ledger.core.bundling.covering import Covering
 from ledger.core.bundling.disclosure import Discloser, Disclosure, SubjectLookup
+from ledger.core.bundling.places import BundlePlace, BundlePlaces, full
 from ledger.core.bundling.selection import EntrySource, Selection
 from ledger.core.org import OrgFacts
 from ledger.core.proving import DamagedTree
 from ledger.core.sealing.sealer import Sealer
 from ledger.core.shares import OrgShares
 from ledger.entry import Leaf, decode_leaf, entry_hash
-from ledger.errors import FormatError, MerkleError, QueueFull
+from ledger.errors import FormatError, MerkleError
 from ledger.evidence.format import Request
 from ledger.evidence.page import verify_page
 from ledger.evidence.writer import BundleWriter
@@ -34,7 +35,7 @@ BATCH_ENTRIES: Final = 500
 CHUNK_BYTES: Final = 1 << 18
 """Bytes yielded at once: a connection whose reader has stopped buffers one such piece."""
 MAX_WAITING: Final = 64
-RETRY_AFTER_S: Final = 5
+MAX_WAITING_OF_ORG: Final = 16
 
 
 class BundlePlan(NamedTuple):
@@ -59,31 +60,30 @@ class BundleBuilder:
         self._database = database
         self._trail = trail
         self._sealer = sealer
-        self._places = OrgShares(total=at_once, of_org=max(1, at_once // 2), full=_full)
-        self._waiting = 0
+        self.places = BundlePlaces(at_once)
+        self._waiting = OrgShares(
+            total=MAX_WAITING,
+            of_org=MAX_WAITING_OF_ORG,
+            full=lambda everyone: full(everyone=everyone),
+        )
 
     @property
     def building(self) -> int:
         """The number of bundles being built."""
-        return self._places.held
+        return self.places.held
 
-    def place(self, org_id: int) -> AbstractContextManager[None]:
+    def place(self, org_id: int) -> AbstractContextManager[BundlePlace]:
         """Hold a place to build one bundle of an org during the block. Raises QueueFull."""
-        return self._places.holding(org_id)
+        return self.places.place(org_id)
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting(self, org_id: int) -> AbstractContextManager[None]:
         """Count a bundle that waits until its entries are signed. Raises QueueFull."""
-        if self._waiting >= MAX_WAITING:
-            raise _full(True)
-        self._waiting += 1
-        try:
-            yield
-        finally:
-            self._waiting -= 1
+        return self._waiting.holding(org_id)
 
-    async def stream(self, contents: BundlePlan) -> AsyncGenerator[bytes]:
+    async def stream(self, contents: BundlePlan, place: BundlePlace) -> AsyncGenerator[bytes]:
         """The bytes of a bundle, in pieces of at most CHUNK_BYTES.
+
+        While the reader takes them, ``place`` may be given back; it is held again for each batch.
 
         The first piece comes after the first batch was checked. Raises StorageError if
         entries or tiles are damaged, or the database can't be reached.
@@ -97,23 +97,27 @@ class BundleBuilder:
             covering.checkpoint.size, covering.checkpoint.note, covering.anchoring
         )
         discloser = Discloser(self._sealer, org, contents.disclosure)
-        async for batch in self._batches(contents):
+        async for batch in self._batches(contents, place):
             lookup = await discloser.look_up(batch)
             stored = await self._tiles(contents, batch)
             await asyncio.to_thread(_write, writer, contents, batch, stored, discloser, lookup)
             for piece in pieces.taken():
                 yield piece
             del batch  # it is not held beside the next one
+        await place.hold()
         names = discloser.names if discloser.names_asked else None
         await asyncio.to_thread(writer.finish, names)
         for piece in pieces.taken():
             yield piece
 
-    async def _batches(self, contents: BundlePlan) -> AsyncIterator[list[tuple[StoredEntry, Leaf]]]:
+    async def _batches(
+        self, contents: BundlePlan, place: BundlePlace
+    ) -> AsyncIterator[list[tuple[StoredEntry, Leaf]]]:
         org, selection = contents.org, contents.selection
         for batch in selection.batches(BATCH_ENTRIES):
             rest = batch
             while rest:
+                await place.hold()
                 found = await self._trail.entries(org.id, rest, selection.since, selection.until)
                 taken, rest = rest[: len(found)], rest[len(found) :]
                 if not found or [entry.seq for entry in found] != taken:
@@ -166,14 +170,6 @@ class ChunkBuffer:
             rest = data[whole:]
         if rest:
             yield rest
-
-
-def _full(everyone: bool) -> QueueFull:
-    return QueueFull(
-        "this server is building as many bundles as it can; retry in a moment",
-        retry_after=RETRY_AFTER_S,
-        everyone=everyone,
-    )
 
 
 def _leaf(org: OrgFacts, entry: StoredEntry) -> Leaf:

@@ -6,10 +6,10 @@ that tree extends the tree head in this machine's memory.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from ledger.bounded import BoundedCache
 from ledger.checkpoint import TreeHead
 from ledger.core.checkpointing.doubt import SigningDoubt
 from ledger.core.checkpointing.memory import SignerMemory
@@ -57,19 +57,16 @@ class Tips:
     def __init__(self, connection: SignerConnection, memory: SignerMemory) -> None:
         self._connection = connection
         self._memory = memory
-        self._cached: OrderedDict[int, Tip] = OrderedDict()
+        self._cached: BoundedCache[int, Tip] = BoundedCache(MAX_TIPS)
 
     def keep(self, org_id: int, tip: Tip) -> None:
         """Cache the tip of a tree after it was signed."""
-        self._cached[org_id] = tip
-        self._cached.move_to_end(org_id)
-        if len(self._cached) > MAX_TIPS:
-            self._cached.popitem(last=False)
+        self._cached.put(org_id, tip)
 
     def forget(self, org_ids: Sequence[int]) -> None:
         """Drop these tips: they are read back before their trees are extended again."""
         for org_id in org_ids:
-            self._cached.pop(org_id, None)
+            self._cached.pop(org_id)
 
     async def of(self, trees: Sequence[SignedTip]) -> dict[int, Tip | SigningDoubt]:
         """The tip of each of these trees, or the doubt about it. Raises DatabaseUnavailable."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
+from ledger.bounded import BoundedCache
 from ledger.errors import StorageError
 from ledger.storage import security_events
 from ledger.storage.database import Database
@@ -23,7 +24,7 @@ class IndexReports:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._reported: set[tuple[int, str]] = set()
+        self._reported: BoundedCache[str, Literal[True]] = BoundedCache(MAX_REMEMBERED)
 
     def index(self, key: bytes) -> SearchIndex:
         """Return the search index for searches, whose damaged rows are reported here."""
@@ -31,18 +32,18 @@ class IndexReports:
 
     async def report(self, org_id: int, rows: Sequence[str]) -> None:
         """Report those of an org's rows that were not reported yet. Raises nothing."""
-        new = [row for row in rows if (org_id, row) not in self._reported]
+        new = [row for row in rows if self._reported.get(row, org_id) is None]
         if not new:
             return
-        if len(self._reported) + len(new) > MAX_REMEMBERED:
-            self._reported.clear()
-        self._reported.update((org_id, row) for row in new)
+        for row in new:
+            self._reported.put(row, True, org_id)
         text = _text(new)
         _log.error("org number %d: %s", org_id, text)
         try:
             await security_events.add_once(self._database, org_id, INDEX_DAMAGED, text)
         except StorageError as error:
-            self._reported.difference_update((org_id, row) for row in new)
+            for row in new:
+                self._reported.pop(row, org_id)
             _log.warning("a damaged search index can't be stored as a security event: %s", error)
 
 

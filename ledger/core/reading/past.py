@@ -17,6 +17,7 @@ from blake3 import blake3
 from ledger.archive.format.rows import entry_of
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target, TargetSettings, open_target
+from ledger.bounded import BoundedCache
 from ledger.chain import StoredEntry
 from ledger.checkpoint import parse_checkpoint
 from ledger.entry import decode_leaf
@@ -34,6 +35,7 @@ from ledger.storage.database import Database
 from ledger.tiles import TILE_WIDTH, EntryTile, Tile, by_tile, tile_in
 
 MAX_SIZES: Final = 100_000
+MAX_READERS: Final = 1_000
 """Orgs whose archived size is remembered."""
 
 
@@ -52,8 +54,8 @@ class ArchivePast:
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._target: Target | None = None
-        self._readers: dict[int, ArchiveReader] = {}
-        self._sizes: dict[int, int] = {}
+        self._readers: BoundedCache[int, ArchiveReader] = BoundedCache(MAX_READERS)
+        self._sizes: BoundedCache[int, int] = BoundedCache(MAX_SIZES)
 
     async def close(self) -> None:
         """Close the target."""
@@ -95,13 +97,15 @@ class ArchivePast:
         return leaves
 
     async def _reader(self, org_id: int) -> ArchiveReader:
-        if org_id not in self._readers:
+        reader = self._readers.get(org_id)
+        if reader is None:
             target = await self._open()
             record = await orgs.org_by_id(self._database, org_id)
             if record is None:
                 raise StorageError("this org is no longer in the database")
-            self._readers[org_id] = ArchiveReader(target, record.slug)
-        return self._readers[org_id]
+            reader = ArchiveReader(target, record.slug)
+            self._readers.put(org_id, reader)
+        return reader
 
     async def _open(self) -> Target:
         async with self._opening:
@@ -117,11 +121,10 @@ class ArchivePast:
 
     async def _size(self, org_id: int, reader: ArchiveReader, last: int) -> int:
         """The size of an archived checkpoint that covers ``last``; bundle widths depend on it."""
-        size = self._sizes.get(org_id, 0)
+        size = self._sizes.get(org_id) or 0
         if size <= last:
-            if len(self._sizes) >= MAX_SIZES:
-                self._sizes.clear()
-            size = self._sizes[org_id] = await archived_size(reader)
+            size = await archived_size(reader)
+            self._sizes.put(org_id, size)
         if size <= last:
             raise ArchiveObjectMissing(
                 f"the archive of org {reader.org} has only {size} entries: entry {last} is missing"

@@ -13,11 +13,12 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from struct import iter_unpack
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from blake3 import blake3
 
 from ledger import sealing
+from ledger.bounded import BoundedCache
 from ledger.chain import Draft
 from ledger.core.org import OrgFacts
 from ledger.core.register import Register
@@ -26,14 +27,19 @@ from ledger.errors import DatabaseUnavailable, SealingError
 from ledger.event import Event
 from ledger.rows import RowNotAuthentic
 from ledger.storage import subjects
+from ledger.storage.asking import Work, asking
 from ledger.storage.database import Database
 from ledger.storage.subjects import SubjectRecord
 
 MAX_CACHED_SUBJECTS: Final = 200_000
+"""Persons of all orgs; beyond them the org that holds most loses those that it used longest ago."""
+MAX_CACHED_ORGS: Final = 20_000
 REF_BYTES: Final = 16
-SLICE_EVENTS: Final = 1_000
-"""Events that are drafted in one turn of the event loop: some milliseconds."""
 MAX_LOADS: Final = 8
+AT_ONCE: Final = 200
+"""Events that are sealed, or keys that are wrapped, without a pause: some milliseconds."""
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Subject(NamedTuple):
@@ -52,8 +58,8 @@ class Drafted(NamedTuple):
     erasures: int | None
 
 
-class Cache(NamedTuple):
-    """Subjects by name, all loaded at one erasure count (-1 when nothing is loaded)."""
+class People(NamedTuple):
+    """The persons of one request by name, all loaded at one erasure count (-1: nothing is loaded)."""
 
     erasures: int
     subjects: dict[str, Subject]
@@ -67,7 +73,7 @@ class Living(NamedTuple):
 
 
 class OrgKeys:
-    """The unwrapped keys of one org, and its cache of subjects.
+    """The unwrapped keys of one org, and the erasure count of its cached subjects (-1: none is cached).
 
     ``unnamed`` and ``unnamed_aad`` seal the payloads of events without a subject.
     """
@@ -78,7 +84,7 @@ class OrgKeys:
         self.org_data_key = sealing.org_data_key(self.org_key)
         self.unnamed = sealing.DataKey(self.org_data_key)
         self.unnamed_aad = sealing.payload_aad(org.slug, sealing.ORG_SEAL)
-        self.cache = Cache(-1, {})
+        self.erasures = -1
 
     def lookup(self, name: str) -> bytes:
         """The keyed hash by which a person's row is found: 32 bytes."""
@@ -103,14 +109,16 @@ class Sealer:
         self.register = register
         self._database = database
         self._master_key = master_key
-        self._orgs: dict[int, OrgKeys] = {}
-        self._cached = 0
+        self._orgs: BoundedCache[int, OrgKeys] = BoundedCache(MAX_CACHED_ORGS)
+        self._subjects: BoundedCache[str, Subject] = BoundedCache(MAX_CACHED_SUBJECTS)
 
     def keys(self, org: OrgFacts) -> OrgKeys:
         """The unwrapped keys of an org. Raises SealingError with a wrong master key."""
         keys = self._orgs.get(org.id)
         if keys is None:
-            keys = self._orgs[org.id] = OrgKeys(self._master_key, org)
+            keys = OrgKeys(self._master_key, org)
+            self._subjects.drop(org.id)  # their erasure count went with the keys
+            self._orgs.put(org.id, keys)
         return keys
 
     async def draft(self, org: OrgFacts, events: Sequence[Event]) -> Drafted:
@@ -119,41 +127,57 @@ class Sealer:
         Raises SealingError with a wrong master key, DatabaseUnavailable.
         """
         if not org.seals:
-            return Drafted(await _in_slices(_plain, events), None)
+            return Drafted(await _paced(_plain, events), None)
         keys = self.keys(org)
         erasures, people = await self._people(org, keys, _names(events))
         salts = iter_unpack(f"{sealing.SALT_BYTES}s", os.urandom(sealing.SALT_BYTES * len(events)))
         sealed = partial(_sealed, keys, people)
         # A person who is erased while this waits makes the sequencer refuse the drafts.
-        return Drafted(await _in_slices(sealed, events, salts), erasures)
+        return Drafted(await _paced(sealed, events, salts), erasures)
 
     def forget(self, org: OrgFacts) -> None:
         """Drop the cached subjects of an org, after one of them was erased."""
         keys = self._orgs.get(org.id)
         if keys is not None:
-            self._empty_cache(keys, -1)
+            self._empty_cache(org.id, keys, -1)
 
-    def _empty_cache(self, keys: OrgKeys, erasures: int) -> None:
-        self._cached -= len(keys.cache.subjects)
-        keys.cache = Cache(erasures, {})
+    def _empty_cache(self, org_id: int, keys: OrgKeys, erasures: int) -> None:
+        self._subjects.drop(org_id)
+        keys.erasures = erasures
 
-    async def _people(self, org: OrgFacts, keys: OrgKeys, names: set[str]) -> Cache:
-        """A cache that holds all these names; new persons are created."""
+    async def _people(self, org: OrgFacts, keys: OrgKeys, names: set[str]) -> People:
+        """All these persons; new ones are created.
+
+        They are held by the request: whatever the cache drops meanwhile, it loads each name once,
+        and once more for each erasure in between.
+        """
+        held = People(keys.erasures, self._subjects.all_of(names, org.id))
         for _ in range(MAX_LOADS):
-            cache = keys.cache
-            missing = [name for name in names if name not in cache.subjects]
-            if not missing and cache.erasures >= 0:
-                return cache
-            erasures, found = await self._load(org, keys, missing)
-            if erasures > keys.cache.erasures or self._cached > MAX_CACHED_SUBJECTS:
-                # A person was erased since the cache was filled: any cached subject may be theirs.
-                self._empty_cache(keys, erasures)
-            if erasures == keys.cache.erasures:
-                self._cached += len(found.keys() - keys.cache.subjects.keys())
-                keys.cache.subjects.update(found)
+            missing = names - held.subjects.keys()
+            if not missing and held.erasures >= 0:
+                return held
+            # Nothing was written yet: an org of which too much waits is refused here.
+            with asking(Work.VITAL, org.id, refusable=True):
+                erasures, found = await self._load(org, keys, missing)
+            self._remember(org.id, keys, erasures, found)
+            # A person was erased since the others were loaded: any of them may be erased.
+            others = held.subjects if erasures == held.erasures else {}
+            held = People(erasures, {**others, **found})
         raise DatabaseUnavailable(
             "subjects of this org are being erased faster than events can be sealed; retry shortly"
         )
+
+    def _remember(
+        self, org_id: int, keys: OrgKeys, erasures: int, found: dict[str, Subject]
+    ) -> None:
+        """Cache subjects that were loaded at an erasure count, unless newer ones are cached."""
+        if self._orgs.get(org_id) is not keys:
+            return  # dropped meanwhile: their successor counts erasures by itself
+        if erasures > keys.erasures:
+            self._empty_cache(org_id, keys, erasures)
+        if erasures == keys.erasures:
+            for name, subject in found.items():
+                self._subjects.put(name, subject, org_id)
 
     async def find(
         self, org: OrgFacts, lookups: Sequence[bytes]
@@ -218,14 +242,24 @@ class Sealer:
         erasures, rows = await self.find(org, list(by_lookup))
         new = by_lookup.keys() - {row.lookup for row in rows}
         if new:
-            await subjects.create(
-                self._database,
-                org.id,
-                [_new_subject(keys, lookup, by_lookup[lookup]) for lookup in new],
+            made = await _paced(
+                lambda lookup: _new_subject(keys, lookup, by_lookup[lookup]), list(new)
             )
+            await subjects.create(self._database, org.id, made)
             # A crash here leaves keys of persons without entries; the next request uses them.
             erasures, rows = await self.find(org, list(by_lookup))
-        return erasures, {by_lookup[row.lookup]: _subject(keys, org, row) for row in rows}
+        people = await _paced(lambda row: _subject(keys, org, row), rows)
+        return erasures, dict(zip((by_lookup[row.lookup] for row in rows), people, strict=True))
+
+
+async def _paced(make: Callable[..., U], items: Sequence[T], *more: Iterator[Any]) -> list[U]:
+    """Make one of each item, and let other requests go on after every AT_ONCE of them."""
+    made: list[U] = []
+    for start in range(0, len(items), AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        made += map(make, items[start : start + AT_ONCE], *more)
+    return made
 
 
 def _new_subject(keys: OrgKeys, lookup: bytes, name: str) -> SubjectRecord:
@@ -270,18 +304,6 @@ def _names(events: Sequence[Event]) -> set[str]:
     subjects_named = {event.fields.subject for event in events}
     actors_named = {event.fields.actor for event in events}
     return {name for name in subjects_named | actors_named if name is not None}
-
-
-async def _in_slices(
-    draft: Callable[..., Draft], events: Sequence[Event], *more: Iterator[Any]
-) -> list[Draft]:
-    """Make a draft of each event; other requests go on after each SLICE_EVENTS of them."""
-    drafts: list[Draft] = []
-    for first in range(0, len(events), SLICE_EVENTS):
-        if first:
-            await asyncio.sleep(0)
-        drafts += map(draft, events[first : first + SLICE_EVENTS], *more)
-    return drafts
 
 
 def _plain(event: Event) -> Draft:

@@ -7,10 +7,11 @@ requests that arrive meanwhile become the next batch.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+from ledger.bounded import BoundedCache
 from ledger.chain import ChainHead
 from ledger.core.sequencer.heads.acknowledged import AcknowledgedHeads
 from ledger.core.sequencer.request import AppendRequest
@@ -104,7 +105,7 @@ class SeenHeads:
         memory: AcknowledgedHeads | None = None,
         on_seen: Callable[[SeenHead], None] | None = None,
     ) -> None:
-        self._heads: OrderedDict[int, SeenHead] = OrderedDict()
+        self._heads: BoundedCache[int, SeenHead] = BoundedCache(MAX_REMEMBERED_HEADS)
         self._memory = memory
         self._on_seen = on_seen
 
@@ -164,7 +165,4 @@ class SeenHeads:
     def _cache(self, seen: SeenHead) -> None:
         if self._on_seen is not None:
             self._on_seen(seen)
-        self._heads[seen.org_id] = seen
-        self._heads.move_to_end(seen.org_id)
-        if len(self._heads) > MAX_REMEMBERED_HEADS:
-            self._heads.popitem(last=False)
+        self._heads.put(seen.org_id, seen)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Final
 
 from ledger.core.register import Register
@@ -28,11 +29,25 @@ from ledger.core.sequencer.request import Appended, AppendRequest
 from ledger.core.sequencer.together import Refused, WholeBatch
 from ledger.errors import ClockUnsteady, OutcomeUnknown, QueueFull, ShuttingDown, StorageError
 from ledger.keys import SigningKeyring
+from ledger.storage.asking import current_turn
 from ledger.storage.database import Database
+from ledger.turns import Share, Turn, Turns
 
 MAX_IDLE_LANES: Final = 20_000
+LANES_LOOKED_AT: Final = 4
+"""A new lane looks at so many old ones: whatever their number, it costs the same."""
 MAX_TOGETHER: Final = 1_000
 """Batches past the lanes that wait or are in flight."""
+MAX_TOGETHER_OF_ORG: Final = 100
+_TOGETHER: Final = "together"
+
+
+def _full_together(_: Hashable) -> QueueFull:
+    return QueueFull("too many changes of this org are waiting; retry shortly")
+
+
+def _turn_together() -> Turn:
+    return Turn(current_turn().owner, _TOGETHER, refusable=False)
 
 
 def system_clock_us() -> int:
@@ -76,14 +91,15 @@ class Sequencer:
         self._limits = limits or SequencerLimits()
         self._mishaps = StepGuard(hooks.on_mishap)
         self._settling = Settling(database, self._tools, self._mishaps, hooks.observe)
-        self._lanes: dict[int, Lane] = {}
+        self._lanes: OrderedDict[int, Lane] = OrderedDict()
         self._ready: dict[int, Lane] = {}
         self._wake = asyncio.Event()
         self._in_flight: set[Batch] = set()
         # They wait for one another at the head of `system` anyway. One at a time leaves the other
-        # connections to the lanes.
-        self._together = asyncio.Semaphore(1)
-        self._together_waiting = 0
+        # connections to the lanes. Those who ask take turns.
+        self._together = Turns(
+            1, {_TOGETHER: Share(1, 1)}, full=_full_together, of_org=MAX_TOGETHER
+        )
         self._waiting_bytes = 0
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -152,12 +168,14 @@ class Sequencer:
             self._wake.set()
 
     def _drop_idle_lanes(self) -> None:
-        if len(self._lanes) >= MAX_IDLE_LANES:
-            self._lanes = {
-                org_id: lane
-                for org_id, lane in self._lanes.items()
-                if lane.queue or lane.lock.locked()
-            }
+        """Drop an idle lane or two where there are many; a busy one is moved to the end.
+
+        No cache of their own: to note each use would cost more than to make a lane again.
+        """
+        for _ in range(min(LANES_LOOKED_AT, len(self._lanes) - MAX_IDLE_LANES + 1)):
+            org_id, lane = self._lanes.popitem(last=False)
+            if lane.queue or lane.lock.locked():
+                self._lanes[org_id] = lane
 
     async def _work(self) -> None:
         while True:
@@ -220,15 +238,21 @@ class Sequencer:
         """
         if self._closing:
             raise ShuttingDown("the server is shutting down; retry against another server")
-        if self._together_waiting >= MAX_TOGETHER:
-            raise QueueFull(
-                "too many changes are waiting on this server; retry shortly", everyone=True
-            )
+        self._require_room_together()
         batch = WholeBatch(requests, self._tools, locks)
         self._in_flight.add(batch)
         commit = asyncio.create_task(self._commit_whole(batch))
         await asyncio.shield(commit)
         return [await request.future for request in requests]
+
+    def _require_room_together(self) -> None:
+        """Raise QueueFull where too many batches wait or are in flight: of all, or of who asks now."""
+        if self._together.held + self._together.waiting >= MAX_TOGETHER:
+            raise QueueFull(
+                "too many changes are waiting on this server; retry shortly", everyone=True
+            )
+        if self._together.waiting_of(_turn_together()) >= MAX_TOGETHER_OF_ORG:
+            raise _full_together(_TOGETHER)
 
     async def _commit_whole(self, batch: WholeBatch) -> None:
         started = time.perf_counter()
@@ -249,12 +273,8 @@ class Sequencer:
             self._in_flight.discard(batch)
 
     async def _commit_in_turn(self, batch: WholeBatch) -> BatchOutcome:
-        self._together_waiting += 1
-        try:
-            async with self._together:
-                return await self._committer.commit(batch)
-        finally:
-            self._together_waiting -= 1
+        async with self._together.place(_turn_together(), None):
+            return await self._committer.commit(batch)
 
     async def _refuse_or_split(self, turns: list[LaneBatch], error: Exception) -> None:
         """Refuse the requests of a failed batch, or commit smaller ones to isolate the fault.

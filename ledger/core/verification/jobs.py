@@ -1,4 +1,4 @@
-"""Verification jobs: each process of the server runs one at a time; a table has all of them.
+"""Verification jobs: each process runs a short and a long one at a time; a table has all of them.
 
 The process that takes a job owns it and sends its heartbeats. A job whose heartbeat is
 old is reported as failed by every process.
@@ -18,7 +18,7 @@ from typing import Final
 from ledger.chain import ChainHead
 from ledger.core.lasting import GRACE_S, Lasting, plain
 from ledger.core.register.reports import ForgedRowReports
-from ledger.core.shares import OrgShares
+from ledger.core.verification.lanes import WaitingJobs, is_short
 from ledger.core.verification.own_jobs import STOPPED, Job, OwnJob, OwnJobs
 from ledger.core.verification.run import verify_trail
 from ledger.core.verification.work.crew import ArchiveAt
@@ -26,19 +26,15 @@ from ledger.core.verification.work.extent import SigningLimits, TrailRange, chec
 from ledger.core.verification.work.faults import RangeRefused, Result, VerificationFailed
 from ledger.core.verification.work.row_check import RowTrust
 from ledger.core.verification.work.trust import TrailTrust
-from ledger.errors import DatabaseUnavailable, QueueFull, QuireError
+from ledger.errors import DatabaseUnavailable, QuireError
 from ledger.keys import SigningKeyring
 from ledger.rows import RowNotAuthentic
 from ledger.storage.verifications import VerificationTable
 from ledger.verdict import Verdict
 
-MAX_WAITING: Final = 16
-MAX_PER_ORG: Final = 4
-"""Verifications of one org that may wait or run in a process, so that other orgs get their turn."""
 HEARTBEAT_S: Final = 1.0
 POLL_S: Final = 0.25
 FINISH_ATTEMPTS: Final = 60
-RETRY_AFTER_S: Final = 10
 UNREADABLE: Final = "the database could not be read to the end; verify again"
 
 OnFaults = Callable[[int, Result], Awaitable[None]]
@@ -46,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class VerificationJobs:
-    """Queues jobs and runs them one after another. Call start before, close after its use."""
+    """Queues jobs and runs them: short ones one after another, and long ones beside them. Call start before, close after its use."""
 
     def __init__(  # noqa: PLR0913 - those of verify_trail
         self,
@@ -79,23 +75,22 @@ class VerificationJobs:
         self._index_key = index_key
         self._rows = rows
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._waiting: asyncio.Queue[OwnJob] = asyncio.Queue()
-        self._reserved = 0
-        self._unfinished = OrgShares(total=None, of_org=MAX_PER_ORG, full=_full)
-        self._running: OwnJob | None = None
+        self._short, self._long = WaitingJobs(), WaitingJobs()
+        self._running: set[OwnJob] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Start to run jobs, in the running event loop."""
-        self._tasks = [asyncio.create_task(self._work()), asyncio.create_task(self._beat())]
+        works = self._work(self._short), self._work(self._long), self._beat()
+        self._tasks = [asyncio.create_task(work) for work in works]
 
     async def close(self) -> None:
         """Stop running jobs; running and waiting jobs are stored as failed."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        while not self._waiting.empty():
-            await self._store_end(self._waiting.get_nowait(), None, STOPPED, attempts=1)
+        for job in self._short.take_all() + self._long.take_all():
+            await self._store_end(job, None, STOPPED, attempts=1)
 
     async def submit(self, target: TrailRange) -> Job:
         """Queue a verification.
@@ -103,24 +98,19 @@ class VerificationJobs:
         Raises RangeRefused for a range beyond the trail, QueueFull, DatabaseUnavailable.
         """
         await self._require_range(target)
-        if self._reserved >= MAX_WAITING:
-            raise QueueFull(
-                f"{MAX_WAITING} verifications are waiting already", retry_after=RETRY_AFTER_S
-            )
-        self._unfinished.acquire(target.org_id)
-        self._reserved += 1
+        waiting = self._short if await is_short(self._table.database, target) else self._long
+        waiting.reserve(target.org_id)
         own = OwnJob("ver_" + secrets.token_hex(16), target)
         self._own.add(own)
         try:
             await self._table.store(own.row(), self._owner)
         except BaseException:
-            self._reserved -= 1
-            self._unfinished.release(target.org_id)
+            waiting.release(target.org_id)
             self._own.drop(own)
             raise
         # A crash from here to the job's end leaves it queued or running in the table, without a
         # heartbeat: it is reported as failed, and a new one must be submitted.
-        self._waiting.put_nowait(own)
+        waiting.add(own)
         return own.job()
 
     async def _require_range(self, target: TrailRange) -> None:
@@ -181,15 +171,16 @@ class VerificationJobs:
             await asyncio.sleep(min(POLL_S, left))
         return None
 
-    async def _work(self) -> None:
+    async def _work(self, waiting: WaitingJobs) -> None:
         while True:
-            self._running = running = await self._waiting.get()
-            self._reserved -= 1
+            running = await waiting.take()
+            self._running.add(running)
             try:
                 await self._run(running, running.target)
             finally:
-                self._running = None
-                self._unfinished.release(running.target.org_id)
+                self._running.discard(running)
+                self._own.ended(running)
+                waiting.ended(running.target.org_id)
 
     async def _run(self, running: OwnJob, target: TrailRange) -> None:
         result: Result | None = None
@@ -275,16 +266,9 @@ class VerificationJobs:
             await asyncio.sleep(HEARTBEAT_S)
             try:
                 await self._table.beat(self._owner)
-                if (running := self._running) is not None:
+                for running in list(self._running):
                     await self._store(running)
             except DatabaseUnavailable as error:
                 trouble.failed(plain(_log.warning), str(error), early=plain(_log.info))
             else:
                 trouble.fine()
-
-
-def _full(_everyone: bool) -> QueueFull:
-    return QueueFull(
-        f"{MAX_PER_ORG} verifications of this org are unfinished; wait for one",
-        retry_after=RETRY_AFTER_S,
-    )

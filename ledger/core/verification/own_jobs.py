@@ -7,12 +7,12 @@ restart.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import msgspec
 
+from ledger.bounded import BoundedCache
 from ledger.chain import TrailFault
 from ledger.core.verification.run import Progress, TrailRange
 from ledger.core.verification.work.faults import Result
@@ -149,20 +149,23 @@ class OwnJobs:
     """The unfinished jobs of a process, and the last of those that ended."""
 
     def __init__(self) -> None:
-        self._jobs: OrderedDict[str, OwnJob] = OrderedDict()
+        self._unfinished: dict[str, OwnJob] = {}
+        self._ended: BoundedCache[str, OwnJob] = BoundedCache(MAX_ENDED)
 
     def add(self, own: OwnJob) -> None:
-        """Remember a job; forget the oldest ended ones beyond the bound."""
-        self._jobs[own.id] = own
-        ended = [job_id for job_id, one in self._jobs.items() if one.finished]
-        for job_id in ended[:-MAX_ENDED]:
-            del self._jobs[job_id]
+        """Remember a job until it ends."""
+        self._unfinished[own.id] = own
+
+    def ended(self, own: OwnJob) -> None:
+        """Remember an ended job, as long as no newer ones of its org, or of many orgs, take its place."""
+        del self._unfinished[own.id]
+        self._ended.put(own.id, own, own.target.org_id)
 
     def drop(self, own: OwnJob) -> None:
         """Forget a job that was not stored."""
-        del self._jobs[own.id]
+        del self._unfinished[own.id]
 
     def find(self, org_id: int, job_id: str) -> Job | None:
         """Return an org's job, or None if it is none of this process."""
-        own = self._jobs.get(job_id)
+        own = self._unfinished.get(job_id) or self._ended.get(job_id, org_id)
         return None if own is None or own.target.org_id != org_id else own.job()

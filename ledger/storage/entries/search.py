@@ -10,12 +10,18 @@ refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime
 from typing import Final, NamedTuple
 
+import asyncpg
+
 from ledger.blocks.reading import UnreadableEntries
 from ledger.chain import StoredEntry
+from ledger.errors import ProblemType, QuireError
+from ledger.storage.asking import Work, asking
 from ledger.storage.database import Connection, Database
 from ledger.storage.entries.blocks import unreadable
 from ledger.storage.entries.columns import PAGE_BYTES
@@ -29,9 +35,23 @@ from ledger.storage.entries.searching.stored_frames import completed
 
 SCAN_WINDOW: Final = 100_000
 """Number of seqs that one page of a filter without actor or subject scans."""
+SEARCH_S: Final = 10.0
+"""After this time a page ends with what was found, and one statement is cancelled."""
 STRETCH_BITS: Final = 14
 TAG_WINDOW: Final = 1_024 << STRETCH_BITS
 """Number of seqs, in whole stretches, that one page of a search by actor or subject covers."""
+
+
+class SearchTooLong(QuireError):
+    """The database needs too long for one step of a search."""
+
+    problem_type = ProblemType(
+        "search-too-long",
+        422,
+        "The search takes too long",
+        "the database needs more than 10 s for this search: narrow the filter by since and until, by "
+        "actor or by subject",
+    )
 
 
 class EntrySearch(NamedTuple):
@@ -87,10 +107,10 @@ async def page(
 ) -> Page:
     """Return one page from ``from_seq`` on (None: from the start), with no seq below ``floor``.
 
-    ``index`` makes a search by actor or subject faster. Raises DamagedTrail if its first entries can't be read.
+    ``index`` makes a search by actor or subject faster. Raises DamagedTrail if its first entries
+    can't be read, SearchTooLong, and QueueFull.
     """
-    async with database.transaction() as connection:
-        await connection.execute(IN_ORDER)
+    async with _searching(database, where) as connection:
         lookup = _lookup(connection, where, index)
         low, high = await _bounds(connection, org_id, where, floor)
         if from_seq is not None:
@@ -124,10 +144,9 @@ async def places(
     """Return seq and time of matching entries from ``from_seq`` to ``to_seq``, oldest first.
 
     The second value is the seq to continue from, None at the end. Seqs below
-    ``floor`` are not searched. Raises DamagedTrail if the first entries can't be read.
+    ``floor`` are not searched. Raises as :func:`page` does.
     """
-    async with database.transaction() as connection:
-        await connection.execute(IN_ORDER)
+    async with _searching(database, where) as connection:
         lookup = _lookup(connection, where, index)
         low, high = await _bounds(connection, org_id, where, floor)
         high = min(high, to_seq)
@@ -140,6 +159,24 @@ async def places(
     _require_progress(found.unreadable, len(found.places))
     following = found.searched + 1
     return found.places, following if following <= high else None
+
+
+@asynccontextmanager
+async def _searching(database: Database, where: EntrySearch) -> AsyncIterator[Connection]:
+    """Yield a connection in a transaction; a search takes it from the share of searches."""
+    work = asking(Work.SEARCH) if _window_of(where) is not None else nullcontext()
+    with work:
+        async with database.transaction() as connection:
+            await connection.execute(
+                f"{IN_ORDER}; SET LOCAL statement_timeout = {SEARCH_S * 1e3:.0f}"
+            )
+            try:
+                yield connection
+            except asyncpg.QueryCanceledError as error:
+                raise SearchTooLong(
+                    f"the database needs more than {SEARCH_S:g} s for this search: narrow the filter "
+                    "by since and until, by actor or by subject"
+                ) from error
 
 
 def _lookup(
@@ -180,6 +217,7 @@ async def _search(
     """Return the first matching records of a range, up to a number, and up to bytes of payloads."""
     tags_and_patterns = LeafFilter(where.actor_tag, where.subject_tag, where.patterns)
     records: list[Match] = []
+    deadline_s = time.monotonic() + SEARCH_S
     size, searched = 0, _before(span.last if span.descending else span.first, span.descending)
     async for batch in matching.batches(connection, span, tags_and_patterns, limit, lookup):
         damaged = _nearest(batch.unreadable, descending=span.descending)
@@ -194,6 +232,8 @@ async def _search(
         if edge is not None:
             return _Found(records, _before(edge, span.descending), damaged)
         searched = batch.searched
+        if time.monotonic() > deadline_s:  # the next page goes on here
+            break
     return _Found(records, searched, None)
 
 

@@ -78,6 +78,45 @@ def rename(connection: Connection, org: str, name: str, as_json: bool) -> None:
 
 @click.command()
 @org_argument
+@click.option("--entries", type=click.IntRange(0), help="Entries in a day (UTC); 0: any number.")
+@click.option("--bytes", "size", type=click.IntRange(0), help="Bytes of bodies; 0: any number.")
+@output.json_option
+@client_command
+def quota(
+    connection: Connection, org: str, entries: int | None, size: int | None, as_json: bool
+) -> None:
+    """Set how much may be appended to an org in a day; needs a platform key."""
+    if entries is None and size is None:
+        raise click.UsageError("give --entries, --bytes or both")
+    with connection.client(org) as client:
+        _show(client.update_org(entries_a_day=entries, bytes_a_day=size), as_json)
+
+
+@click.command()
+@org_argument
+@output.json_option
+@client_command
+def events(connection: Connection, org: str, as_json: bool) -> None:
+    """List the security events of an org, newest first."""
+    with connection.client(org) as client:
+        found = list(client.security_events())
+    if as_json:
+        for event in found:
+            output.print_json(event)
+        return
+    if not found:
+        output.print_message(f"There are no security events of {org}.")
+        return
+    columns = [
+        output.TableColumn("At", keep=True),
+        output.TableColumn("Kind", keep=True),
+        output.TableColumn("Detail"),
+    ]
+    output.print_table(columns, [(moment(event.at), event.kind, event.detail) for event in found])
+
+
+@click.command()
+@org_argument
 @click.option("--reason", required=True, help="Why the org is thawed; recorded as an entry.")
 @output.json_option
 @client_command
@@ -112,6 +151,10 @@ def _show(org: Org, as_json: bool) -> None:
         ("Created", f"{moment(org.created_at)} UTC"),
         ("Entries", f"{_entries(org):,}"),
     ]
+    if org.entries_a_day:
+        fields.append(("Entries a day", f"{org.entries_a_day:,} at most"))
+    if org.bytes_a_day:
+        fields.append(("Bytes a day", f"{org.bytes_a_day:,} at most"))
     if org.head and org.head.entry_hash:
         fields.append(("Head", org.head.entry_hash))
     if org.frozen:

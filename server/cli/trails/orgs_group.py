@@ -12,6 +12,10 @@ orgs = LazyGroup(
             "server.cli.trails.orgs:show", "Show an org, its head, and the reason if it is frozen."
         ),
         "rename": Command("server.cli.trails.orgs:rename", "Change the name of an org."),
+        "quota": Command(
+            "server.cli.trails.orgs:quota", "Set how much may be appended to an org in a day."
+        ),
+        "events": Command("server.cli.trails.orgs:events", "List the security events of an org."),
         "thaw": Command("server.cli.trails.orgs:thaw", "Let a frozen org accept entries again."),
         "adopt": Command(
             "server.cli.trails.adopting:adopt",

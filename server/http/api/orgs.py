@@ -13,6 +13,7 @@ from ledger.storage.orgs import OrgRecord
 from server.access.directory import SLUG
 
 SLUG_FORM = "1 to 63 lower-case letters, digits and hyphens, with a letter or digit at each end"
+Quota = Annotated[int, Meta(ge=0, le=2**53 - 1, examples=[1_000_000])]
 Name = Annotated[str, Meta(min_length=1, max_length=200, examples=["Acme Ltd"])]
 Privacy = Annotated[
     Literal["sealed", "plain"],
@@ -48,6 +49,12 @@ class ChangeOrg(Struct, forbid_unknown_fields=True):
     log_public: bool | None = None
     """Whether anybody may read the org's log, every entry but the payloads, without a key; null:
     unchanged."""
+    entries_a_day: Quota | None = None
+    """How many entries may be appended to the org in a day (UTC); 0: any number; null: unchanged.
+    Only with a platform key."""
+    bytes_a_day: Quota | None = None
+    """How many bytes of bodies, refused ones too, may be sent to be appended in a day (UTC); 0: any
+    number; null: unchanged. Only with a platform key."""
 
 
 class ThawOrg(Struct, forbid_unknown_fields=True):
@@ -99,6 +106,10 @@ class OrgBody(Struct):
     """The newest entry of the org's trail."""
     log_public: Annotated[bool, Meta(examples=[False])]
     """Whether anybody may read the org's log without a key."""
+    entries_a_day: Annotated[int, Meta(examples=[1_000_000])] | None
+    """How many entries may be appended in a day (UTC); null: any number."""
+    bytes_a_day: Annotated[int, Meta(examples=[1_000_000_000])] | None
+    """How many bytes of bodies may be sent to be appended in a day (UTC); null: any number."""
     warnings: (
         list[Annotated[str, Meta(examples=["what was public can't be taken back"])]] | UnsetType
     ) = UNSET
@@ -118,9 +129,10 @@ SecurityEventKind = Annotated[
     str,
     shape(
         "SecurityEventKind",
-        "What happened: the org was frozen, or the signing of its checkpoints stopped.",
+        "What happened: the org was frozen, the signing of its checkpoints stopped, or 80 % or all of "
+        "its quota of a day was used.",
         "org_frozen",
-        enum=["checkpoints_stopped", "org_frozen"],
+        enum=["checkpoints_stopped", "org_frozen", "quota_nearly_used", "quota_used_up"],
     ),
 ]
 
@@ -139,10 +151,12 @@ class SecurityEvent(Struct):
 
 
 class SecurityEventList(Struct):
-    """The newest 100 security events of an org, newest first."""
+    """Security events of an org, newest first."""
 
     events: list[SecurityEvent]
-    """The events, at most 100."""
+    """The events of this page."""
+    next_cursor: Annotated[int, Meta(examples=[7])] | None
+    """The ``cursor`` of the next page; null: this is the last page."""
 
 
 def head_body(seq: int, entry_hash: bytes, anchored_at: datetime) -> HeadBody:
@@ -167,4 +181,6 @@ def org_body(org: OrgRecord) -> OrgBody:
         frozen,
         head_body(org.seq, org.entry_hash, org.anchored_at),
         org.log_public,
+        org.entries_a_day or None,
+        org.bytes_a_day or None,
     )

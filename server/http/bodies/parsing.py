@@ -72,4 +72,5 @@ async def parsed_body(services: Services, org: OrgFacts, body: bytes, content_ty
         return await appender.parse_aside(org, body, content_type)
     except InvalidEvent:
         charge(services, org.id, len(body))
+        services.quotas.charge(org, len(body))
         raise

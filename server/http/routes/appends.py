@@ -147,7 +147,7 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     wait = _waits(request)
     content_type, minimal, key = _headers(request)
     services = services_of(request)
-    appender = services.appender
+    await services.quotas.require(tenant)
     limit = services.settings.max_body_bytes
     size = min(announced_bytes(request, limit), limit)
     services.part(refused_bytes).admit(tenant.id)
@@ -158,8 +158,9 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         with services.part(body_room).holding(tenant.id, size):
             body = await _body(request, tenant, size)
             events, single = await parsed_body(services, tenant, body, content_type)
-    repeated = appender.request_key(tenant, key, body, content_type)
-    appended = await append_permitted(request, tenant, events, repeated)
+    repeated = services.appender.request_key(tenant, key, body, content_type)
+    append = append_permitted(request, tenant, events, repeated)
+    appended = await services.quotas.counted(tenant, len(events), len(body), append)
     headers = _REPLAYED if appended.replayed else ()
     found = await signed(request, tenant, appended) if wait else None
     misspelt = misspelt_fields(events)

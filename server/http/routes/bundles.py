@@ -73,7 +73,7 @@ POLL_INTERVAL_S: Final = 0.25
         writes=True,
         body=CreateBundle,
         example={"from_seq": 0, "to_seq": 0, "include_payloads": False},
-        problems=(400, 409, 423, 429, *WRITE_PROBLEMS),
+        problems=(400, 409, 422, 423, *WRITE_PROBLEMS),
         answers={200: {ZIP: A_BUNDLE}},
         headers=(FILE_NAME,),
     ),
@@ -92,8 +92,9 @@ async def create_bundle(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     signed = await _signed(services, tenant, selection.seqs[-1], options.include_pq_attestation)
     contents = BundlePlan(tenant, stated, selection, signed, disclosure)
     async with AsyncExitStack() as resources:
-        resources.enter_context(services.bundles.place(tenant.id))
-        pieces = await resources.enter_async_context(aclosing(services.bundles.stream(contents)))
+        place = resources.enter_context(services.bundles.place(tenant.id))
+        stream = services.bundles.stream(contents, place)
+        pieces = await resources.enter_async_context(aclosing(stream))
         # A fault in the first entries can still be answered as a problem.
         first = await anext(pieces)
         if disclosure is not None and tenant.seals:
@@ -101,7 +102,9 @@ async def create_bundle(request: HttpRequest, org: OrgSlug) -> ASGIApp:
                 request, principal, lambda by: _record_disclosure(services, contents, by)
             )
         name = f"bundle of {tenant.slug}"
-        return StreamedResponse(first, pieces, _headers(contents), resources.pop_all(), name)
+        return StreamedResponse(
+            first, pieces, _headers(contents), resources.pop_all(), name, place.let_go
+        )
 
 
 def _check(options: CreateBundle, principal: Principal) -> None:
@@ -201,7 +204,7 @@ async def _signed(services: Services, org: OrgFacts, seq: int, anchored: bool) -
     deadline = time.monotonic() + wait_s
     cosigned_by: float | None = None
     policy = witnesses_asked(services.settings) if anchored else None
-    with services.bundles.waiting():
+    with services.bundles.waiting(org.id):
         while True:
             try:
                 found = await covering(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -11,10 +13,12 @@ from litestar.params import QueryParameter
 from ledger.chain import StoredEntry
 from ledger.core.org import OrgFacts
 from ledger.entry import parse_record_id
-from ledger.errors import FormatError, KeyNotRestored, SealingError
+from ledger.errors import FormatError, KeyNotRestored, QueueFull, SealingError
 from ledger.event import is_json_payload
 from ledger.times import EXAMPLE
+from ledger.turns import Share, Turn, Turns
 from server.access.administration import Conflict
+from server.access.auth import Principal
 from server.access.directory import NotFound
 from server.access.rights import May
 from server.http.api.append import EVENT
@@ -25,7 +29,13 @@ from server.http.parameters import MAX_TEXT_CHARS, Cursor, Limit, OrgSlug, Recor
 from server.http.routes.appends import append_entries
 from server.trails.appending import JSON, MSGPACK
 from server.trails.reading import EntryBody, EntryQuery, cursor_of, find, payload_bytes, show
+from server.trails.services import Services
 
+PAGES_AT_ONCE: Final = 8
+PAGES_OF_ORG: Final = 2
+"""Pages that one org reads at a time: each takes the processor for as long as many small requests."""
+PAGE_WAIT_S: Final = 10.0
+_PAGE: Final = "page"
 TIME: Final = {"format": "date-time", "examples": [EXAMPLE]}
 
 
@@ -94,10 +104,35 @@ async def _entry(request: HttpRequest, org: OrgFacts, text: str) -> StoredEntry:
     return entry
 
 
+def page_turns(_: Services) -> Turns:
+    """Return the turns of pages in this process; made once, by :meth:`Services.part`."""
+    return Turns(PAGES_AT_ONCE, {_PAGE: Share(PAGES_AT_ONCE, PAGES_OF_ORG)}, full=_too_many_pages)
+
+
+def _too_many_pages(_: Hashable) -> QueueFull:
+    return QueueFull(
+        "too many pages are read with keys of this org; read fewer at a time, and retry shortly"
+    )
+
+
+@asynccontextmanager
+async def _page_turn(services: Services, principal: Principal) -> AsyncIterator[None]:
+    """Wait until it is the turn of the caller's org to read a page. Raises QueueFull."""
+    turns, turn = services.part(page_turns), Turn(principal.owner, _PAGE)
+    try:
+        await turns.take(turn, PAGE_WAIT_S)
+    except TimeoutError:
+        raise _too_many_pages(_PAGE) from None
+    try:
+        yield
+    finally:
+        turns.give_back(turn)
+
+
 @get(
     "/v1/orgs/{org:str}/entries",
     operation_id="listEntries",
-    opt=asks(May.READ, problems=(400,), answers={200: {JSON: EntryPageBody}}),
+    opt=asks(May.READ, problems=(400, 422), answers={200: {JSON: EntryPageBody}}),
 )
 async def list_entries(
     request: HttpRequest,
@@ -131,8 +166,9 @@ async def list_entries(
         descending=order == "desc",
         limit=limit,
     )
-    page = await find(services.trail, services.sealer, tenant, query, may_open=may_open)
-    shown = await show(services.sealer, tenant, page.entries, may_open=may_open)
+    async with _page_turn(services, principal):
+        page = await find(services.trail, services.sealer, tenant, query, may_open=may_open)
+        shown = await show(services.sealer, tenant, page.entries, may_open=may_open)
     following = None if page.next_seq is None else cursor_of(page.next_seq)
     return Response(msgspec.json.encode(EntryPageBody(shown, following)), media_type=JSON)
 

@@ -206,8 +206,10 @@ async def add_to_log(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     tenant, _ = log_of(request, org)
     if org != services.settings.add_org:
         raise NotFound("this log takes no raw bytes; QUIRE_ADD_ORG names the org whose log does")
-    event = services.appender.added(await body_of(request))
-    appended = await append_permitted(request, tenant, [event])
+    await services.quotas.require(tenant)
+    body = await body_of(request)
+    append = append_permitted(request, tenant, [services.appender.added(body)])
+    appended = await services.quotas.counted(tenant, 1, len(body), append)
     return BytesResponse(200, b"%d" % appended.entries[0].seq, (), PLAIN_TEXT)
 
 

@@ -34,7 +34,7 @@ from server.http.api.orgs import (
 from server.http.bodies import MAX_BYTES, json_body
 from server.http.caller import HttpRequest, actor_of, org_of, permitted, principal_of, services_of
 from server.http.contract import WRITE_PROBLEMS, any_key, asks
-from server.http.parameters import KeyId, Limit, OrgSlug, SlugCursor
+from server.http.parameters import MAX_EVENT, BeforeEvent, KeyId, Limit, OrgSlug, SlugCursor
 from server.http.problems import BadRequest
 
 PUBLIC_PLAIN = (
@@ -129,23 +129,33 @@ async def get_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     ),
 )
 async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
-    """Change an org's display name, or whether its log is public."""
+    """Change an org's display name, whether its log is public, or (platform key) its quota."""
     tenant, principal = org_of(request, org)
     data: ChangeOrg = await json_body(request)
-    if data.name is None and data.log_public is None:
-        raise BadRequest("give name, log_public or both: nothing else of an org can be changed")
+    quota = data.entries_a_day, data.bytes_a_day
+    if (data.name, data.log_public, *quota) == (None,) * 4:
+        raise BadRequest(
+            "give name, log_public, entries_a_day or bytes_a_day: nothing else of an org can be changed"
+        )
+    if quota != (None, None):
+        principal.require(May.PLATFORM)
     services = services_of(request)
     name = None if data.name is None else _clean("name", data.name)
     record = await permitted(
         request,
         principal,
         lambda by: services.administration.change_org(
-            tenant.id, name=name, log_public=data.log_public, actor=actor_of(request), by=by
+            tenant.id,
+            name=name,
+            log_public=data.log_public,
+            quota=quota,
+            actor=actor_of(request),
+            by=by,
         ),
     )
     if record is None:
         raise no_such_org(org)
-    services.directory.forget_public(org)
+    services.directory.forget(org)
     shown = org_body(record)
     if data.log_public:
         shown.warnings = [PUBLIC_CACHED] if tenant.seals else [PUBLIC_PLAIN, PUBLIC_CACHED]
@@ -255,13 +265,16 @@ async def revoke_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> None:
     operation_id="listSecurityEvents",
     opt=asks(May.ADMINISTER),
 )
-async def list_security_events(request: HttpRequest, org: OrgSlug) -> SecurityEventList:
-    """List security events: why and when the org was frozen, and the like."""
+async def list_security_events(
+    request: HttpRequest, org: OrgSlug, cursor: BeforeEvent = MAX_EVENT, limit: Limit = 100
+) -> SecurityEventList:
+    """List security events, newest first: why and when the org was frozen, and the like."""
     tenant, _ = org_of(request, org)
-    events = await orgs.security_events(services_of(request).database, tenant.id)
-    return SecurityEventList(
-        [SecurityEvent(number, rfc3339(at), kind, detail) for number, at, kind, detail in events]
-    )
+    events = await orgs.security_events(services_of(request).database, tenant.id, cursor, limit)
+    shown = [
+        SecurityEvent(number, rfc3339(at), kind, detail) for number, at, kind, detail in events
+    ]
+    return SecurityEventList(shown, shown[-1].id if len(shown) == limit else None)
 
 
 router = Router(

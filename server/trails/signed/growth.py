@@ -16,6 +16,7 @@ from ledger.storage.database import Database
 log = structlog.get_logger("quire")
 
 MAX_WAITING: Final = 10_000
+MAX_WAITING_OF_ORG: Final = 1_000
 """Further requests do not wait: their entries are answered as durable, without their proof."""
 POLL_INTERVAL_S: Final = 0.25
 """How late a checkpoint is noticed that was signed just before a request began to wait."""
@@ -36,10 +37,11 @@ class TreeGrowthWaiters:
 
     async def covers(self, org_id: int, seq: int, timeout_s: float) -> bool:
         """Wait until a checkpoint includes this entry; return False if none does in time."""
-        if self._count >= MAX_WAITING:
+        own = self._waiting.get(org_id, {})
+        if self._count >= MAX_WAITING or len(own) >= MAX_WAITING_OF_ORG:
             return False
         future = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(org_id, {})[future] = seq
+        self._waiting.setdefault(org_id, own)[future] = seq
         self._count += 1
         if self._count == 1:
             self._wake.set()  # the watch may be asleep

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from ledger.bounded import BoundedCache
 from ledger.chain import EMPTY_HEAD, ChainHead
 from ledger.core.sequencer.heads.records import (
     FREE,
@@ -58,7 +59,7 @@ class AcknowledgedHeads:
         self._path = path
         self.is_new = False
         self._slots: dict[int, int] = {}
-        self._cached: dict[int, tuple[bytes, ChainHead, int]] = {}
+        self._cached: BoundedCache[int, tuple[bytes, ChainHead, int]] = BoundedCache(MAX_CACHED)
         self._unsynced = False
         self._end = SLOT_BYTES  # after the header
         try:
@@ -226,9 +227,7 @@ class AcknowledgedHeads:
         found, head, number = self._unpack(at)
         if found != org_id:
             raise self._unavailable(HeadsDamaged("a slot changed its org"))
-        if len(self._cached) >= MAX_CACHED:
-            self._cached.clear()
-        self._cached[org_id] = slot, head, number
+        self._cached.put(org_id, (slot, head, number))
         return head, number
 
     def _unpack(self, at: int) -> tuple[int, ChainHead, int]:
