@@ -39,6 +39,7 @@ from server.http.contract import ResponseHeader, asks
 from server.http.parameters import OrgSlug
 from server.http.problems import BadRequest, RequestTimeout
 from server.http.protocol.bytes_response import BytesResponse
+from server.http.protocol.watching.receiving import RECEIVED
 from server.http.routes.waiting import SignedInclusion, signed
 from server.trails.appending import JSON
 
@@ -152,11 +153,11 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     size = min(announced_bytes(request, limit), limit)
     services.part(refused_bytes).admit(tenant.id)
     if size <= SMALL_BYTES:
-        body = await _body(request, tenant, size)
+        body = await _body(request, tenant)
         events, single = await parsed_body(services, tenant, body, content_type)
     else:
         with services.part(body_room).holding(tenant.id, size):
-            body = await _body(request, tenant, size)
+            body = await _body(request, tenant)
             events, single = await parsed_body(services, tenant, body, content_type)
     repeated = services.appender.request_key(tenant, key, body, content_type)
     append = append_permitted(request, tenant, events, repeated)
@@ -176,12 +177,15 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     return BytesResponse(201, content.encode(), headers)
 
 
-async def _body(request: HttpRequest, tenant: OrgFacts, size: int) -> bytes:
-    """Return the body; one that is too large or too slow counts against the org."""
+async def _body(request: HttpRequest, tenant: OrgFacts) -> bytes:
+    """Return the body; what is received of one too large or too slow counts against the org."""
     try:
         return await body_of(request)
     except (RequestEntityTooLarge, RequestTimeout):
-        charge(services_of(request), tenant.id, size)
+        received = request.scope["state"].get(RECEIVED, 0)
+        services = services_of(request)
+        charge(services, tenant.id, received)
+        services.quotas.charge(tenant, received)
         raise
 
 

@@ -12,6 +12,10 @@ LATE: Final = "late"
 """The key in a request's state that is there once its body arrives too slowly."""
 
 
+RECEIVED: Final = "received"
+"""The key in a request's state of the bytes of its body so far, if it comes in parts."""
+
+
 class BodyLate(Exception):
     """The body arrives too slowly."""
 
@@ -35,7 +39,7 @@ async def body_of_request(
         raise BodyLate
     task = state[READER] = asyncio.current_task()
     try:
-        return await _whole(receive, limit)
+        return await _whole(state, receive, limit)
     except asyncio.CancelledError:
         if LATE not in state or task is None or task.uncancel():
             raise  # the server ends, too
@@ -44,7 +48,9 @@ async def body_of_request(
         del state[READER]
 
 
-async def _whole(receive: Callable[[], Awaitable[Any]], limit: float) -> bytes:
+async def _whole(
+    state: MutableMapping[str, Any], receive: Callable[[], Awaitable[Any]], limit: float
+) -> bytes:
     event = await _part(receive)
     if not event["more_body"] and len(event["body"]) <= limit:
         whole: bytes = event["body"]
@@ -52,8 +58,10 @@ async def _whole(receive: Callable[[], Awaitable[Any]], limit: float) -> bytes:
     # Not a list of parts: a client may send each byte alone.
     body = bytearray(event["body"])
     while event["more_body"] and len(body) <= limit:
+        state[RECEIVED] = len(body)
         event = await _part(receive)
         body += event["body"]
+    state[RECEIVED] = len(body)
     if len(body) > limit:
         raise BodyTooLarge
     return bytes(body)
