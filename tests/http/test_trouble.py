@@ -74,7 +74,8 @@ def test_a_damaged_trail_is_frozen_shown_and_thawed(server: Server) -> None:
     events = server.request("GET", f"/v1/orgs/{org}/security-events", key=key).json()["events"]
     assert [event["kind"] for event in events] == ["org_frozen"]
     assert server.request("GET", f"/v1/orgs/{bystander}/security-events", key=other_key).json() == {
-        "events": []
+        "events": [],
+        "next_cursor": None,
     }
     entries = server.request("GET", f"/v1/orgs/{org}/entries", key=key)
     assert entries.status == 200  # reading goes on
