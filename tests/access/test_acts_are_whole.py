@@ -18,9 +18,9 @@ from ledger.errors import DatabaseUnavailable, OrgFrozen
 from ledger.event import LOSS_ACCEPTED
 from ledger.storage.trail import AppendTransaction, NotWritten
 from server.trails.entry_kinds import ERASED, THAWED
+from tests.support.acting_process import Office, office
 from tests.support.broken_steps import broken, broken_statement
 from tests.support.clusters import Database
-from tests.support.office import Office, office
 
 FAULTS = FaultSeqs(1, [0])
 MOST_STATEMENTS = 40

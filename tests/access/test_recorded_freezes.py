@@ -13,8 +13,8 @@ from ledger.core.register import FaultSeqs, RecordedFreeze, Register
 from ledger.errors import OrgFrozen
 from ledger.sealing import row_key
 from server.trails.signed.stops import SignerFreezes
+from tests.support.acting_process import Office, office
 from tests.support.clusters import Database
-from tests.support.office import Office, office
 from tests.support.orgs import MASTER_KEY, at_work
 from tests.support.trails import RING
 from tests.support.waiting import PATIENCE_S

@@ -21,9 +21,9 @@ from ledger.core.org import OrgFacts
 from ledger.errors import OrgFrozen
 from ledger.event import LOSS_ACCEPTED
 from ledger.storage.trail import AppendTransaction
-from server.losses.accepting import NoLoss
+from server.trails.losses import NoLoss
+from tests.support.acting_process import Office, office
 from tests.support.clusters import Database
-from tests.support.office import Office, office
 
 MOST_KILLS = 150
 FIRST_LOST = 2

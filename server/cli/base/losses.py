@@ -17,12 +17,12 @@ from server.keys.first_start import load_secrets, read_log_keys
 from server.keys.head_memory import open_heads
 from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import require_own_keys_in
-from server.losses.accepting import Loss, Losses, SignedSide
 from server.process.database.own_database import DatabaseUrls
 from server.process.database.required_logins import signer_login
 from server.refusal import StartupRefused
 from server.settings import Settings
 from server.trails.clock import ServerClock
+from server.trails.losses import Loss, Losses, SignedSide
 
 
 async def accepted(settings: Settings, urls: DatabaseUrls, slug: str, reason: str) -> Loss:

@@ -1,1 +1,0 @@
-"""Real losses of acknowledged entries: found, named in the trail, accepted."""
