@@ -92,8 +92,10 @@ def placed(events: list[Event], body: bytes) -> list[PlacedEvent]:
     return found
 
 
-def events_of(found: list[PlacedEvent], body: bytes) -> list[Event]:
-    """Return the events at these places of the body."""
+def events_of(found: list[PlacedEvent], body: bytes | bytearray) -> list[Event]:
+    """Return the events at these places of the body, each copied once."""
+    view = body if isinstance(body, bytes) else memoryview(body)
     return [
-        Event(EventFields(*one.fields), body[one.start : one.end], one.unfamiliar) for one in found
+        Event(EventFields(*one.fields), bytes(view[one.start : one.end]), one.unfamiliar)
+        for one in found
     ]

@@ -49,7 +49,7 @@ class Amount(NamedTuple):
 
 
 class QuotaPart(NamedTuple):
-    """What a process got of a quota: what it may use besides what it asked for; None: nothing at all.
+    """A part of a quota that a process may use beyond what it asked for; None: nothing at all.
 
     ``ends_s`` is how long the day lasts from now; ``used_up`` whether all of the quota is used.
     """

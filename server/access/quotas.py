@@ -42,7 +42,7 @@ class QuotaExceeded(AppendRefused):
 
 
 class _Meter:
-    """What one org has left of the parts that this process took."""
+    """The rest of the parts of a quota that this process took for one org."""
 
     def __init__(self) -> None:
         self.quota = Amount()

@@ -166,7 +166,7 @@ class Appender:
             )
         return KeyDigest(
             self._digest(org, _REQUEST + key.encode()),
-            self._digest(org, content_type.encode() + b"\x00" + body),
+            self._digest(org, content_type.encode() + b"\x00", body),
         )
 
     def _unique(self, org: OrgFacts, events: list[Event]) -> dict[int, KeyDigest]:
@@ -179,8 +179,10 @@ class Appender:
             if event.fields.unique_key is not None
         }
 
-    def _digest(self, org: OrgFacts, data: bytes) -> bytes:
+    def _digest(self, org: OrgFacts, *parts: bytes) -> bytes:
         # Keyed, so that a stored digest reveals nothing about an erased payload; with the org, so
         # that it does not show that two orgs sent the same.
-        named = org.slug.encode() + b"\x00" + data
-        return blake3(named, key=self._digest_key).digest(length=_DIGEST_BYTES)
+        digest = blake3(org.slug.encode() + b"\x00", key=self._digest_key)
+        for part in parts:  # not joined: a body may have many megabytes
+            digest.update(part)
+        return digest.digest(length=_DIGEST_BYTES)

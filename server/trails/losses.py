@@ -57,7 +57,7 @@ class LossRefused(QuireError):
 
 
 class Loss(NamedTuple):
-    """What was lost of a trail: compared are this machine's memories and the database.
+    """The lost end of a trail: compared are this machine's memories and the database.
 
     ``found`` is the end of the trail; it goes on after ``after``, which the signed tree of the
     database may name beyond ``found``. ``signed`` is set if the signer remembers a larger tree than
@@ -72,7 +72,7 @@ class Loss(NamedTuple):
     anchors: SignedTreeHead | None
 
     def document(self) -> dict[str, Any]:
-        """What the entry says of the loss."""
+        """Return the content of the entry about the loss."""
         first, last = self.lost
         said: dict[str, Any] = {
             "lost": {"first_seq": first, "last_seq": last},
@@ -84,7 +84,7 @@ class Loss(NamedTuple):
 
 
 class SignedSide(NamedTuple):
-    """What is known of signed trees: by the database, by the log's keys, by the signer's memory."""
+    """The known signed trees: by the database, by the log's keys, by the signer's memory."""
 
     signer: SignerConnection
     history: LogKeyHistory

@@ -100,23 +100,8 @@ class Services:
         self.register = Register(database, keyring, rows, heads.get)
         self.sealer = Sealer(database, secrets.master_key, self.register)
         self.lateness = SigningWatch(settings, database, rows)
-        self.sequencer = Sequencer(
-            database,
-            keyring,
-            rows,
-            register=self.register,
-            limits=SequencerLimits(org_events=settings.queue_events),
-            clock=clock.wall,
-            hooks=SequencerHooks(self._observe, metrics.count_mishap, self.lateness.acknowledged),
-            memory=heads,
-        )
-        self.appender = Appender(
-            self.sequencer,
-            self.sealer,
-            secrets.master_key,
-            IntakeLimits(settings.max_events, settings.max_payload_bytes),
-            self.lateness.require_signed,
-        )
+        self.sequencer = self._sequencer()
+        self.appender = self._appender(secrets.master_key)
         self.quotas = Quotas(database, rows)
         self.forged_rows = self.register.reports
         self.administration = Administration(
@@ -139,9 +124,7 @@ class Services:
         self.verifications = self._verifications(secrets.master_key)
         self.growth = TreeGrowthWaiters(database)
         self.prover = Prover(database)
-        past = ArchivePast(database, settings.archive_target, target_settings(settings))
-        index = IndexReports(database).index(index_key(secrets.master_key))
-        self.trail = TrailReader(database, past, index)
+        self.trail = self._trail(secrets.master_key)
         self.qwed_rows = QwedRowFinder(database, self.trail)
         self.entry_bundles = EntryBundles(self.trail.leaves)
         self.bundles = BundleBuilder(
@@ -149,6 +132,31 @@ class Services:
         )
         self._parts: dict[Callable[[Services], Any], Any] = {}
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _sequencer(self) -> Sequencer:
+        hooks = SequencerHooks(self._observe, metrics.count_mishap, self.lateness.acknowledged)
+        return Sequencer(
+            self.database,
+            self.keyring,
+            self._row_key,
+            register=self.register,
+            limits=SequencerLimits(org_events=self.settings.queue_events),
+            clock=self.clock.wall,
+            hooks=hooks,
+            memory=self.heads,
+        )
+
+    def _appender(self, master_key: bytes) -> Appender:
+        limits = IntakeLimits(self.settings.max_events, self.settings.max_payload_bytes)
+        late = self.lateness.require_signed
+        return Appender(self.sequencer, self.sealer, master_key, limits, late)
+
+    def _trail(self, master_key: bytes) -> TrailReader:
+        target = self.settings.archive_target
+        past = ArchivePast(self.database, target, target_settings(self.settings))
+        return TrailReader(
+            self.database, past, IndexReports(self.database).index(index_key(master_key))
+        )
 
     def _verifications(self, master_key: bytes) -> VerificationJobs:
         """Return the jobs of verification, with all that a verdict is compared with."""

@@ -115,7 +115,7 @@ class WitnessApp:
 async def _body(state: Message, receive: Receive) -> bytes | CosignerAnswer:
     """Return the whole body, or the answer to a body that is too large or too slow."""
     try:
-        return await body_of_request(state, receive, SUBMISSION_BYTES_MAX)
+        return bytes(await body_of_request(state, receive, SUBMISSION_BYTES_MAX))
     except BodyTooLarge:
         return _TOO_LARGE
     except BodyLate:

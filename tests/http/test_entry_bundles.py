@@ -7,7 +7,7 @@ import gzip
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -16,8 +16,8 @@ from ledger.tiles import EntryTile, pack_entries, unpack_entries
 from server.trails import entry_bundles
 from server.trails.entry_bundles import AT_ONCE, SMALL_BYTES, EntryBundles
 from tests.support import blocks
-from tests.support.appending import superuser
 from tests.support.clusters import Database
+from tests.support.locks import held
 from tests.support.serving import PeerAnswer, Server
 from tests.support.signed_trees import SignedTrees
 
@@ -25,25 +25,9 @@ WHOLE = EntryTile(0)
 PATIENCE_S = 60
 
 
-@contextmanager
-def entries_locked(database: Database) -> Iterator[None]:
+def entries_locked(database: Database) -> AbstractContextManager[None]:
     """Lock the table of entries, as a migration does: readers wait while the block runs."""
-    locked, release = threading.Event(), threading.Event()
-
-    async def hold() -> None:
-        async with superuser(database) as connection, connection.transaction():
-            await blocks.lock_out(connection)
-            locked.set()
-            await asyncio.to_thread(release.wait, PATIENCE_S)
-
-    holder = threading.Thread(target=lambda: asyncio.run(hold()))
-    holder.start()
-    try:
-        assert locked.wait(PATIENCE_S)
-        yield
-    finally:
-        release.set()
-        holder.join()
+    return held(database, blocks.lock_out)
 
 
 class Leaves(list[bytes]):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -14,32 +11,18 @@ import pytest
 from ledger.storage import database
 from ledger.storage.entries import search
 from server.http.routes import entries
-from tests.support.appending import superuser
+from tests.support.locks import held
 from tests.support.serving import PeerAnswer, Server
 from tests.support.waiting import PATIENCE_S, until
 
 SEARCHES = 30
 
 
-@contextmanager
-def heads_locked(server: Server) -> Iterator[None]:
+def heads_locked(server: Server) -> AbstractContextManager[None]:
     """Hold up every search at its first statement; reads of single entries go on."""
-    locked, release = threading.Event(), threading.Event()
-
-    async def hold() -> None:
-        async with superuser(server.database) as connection, connection.transaction():
-            await connection.execute("LOCK TABLE heads IN ACCESS EXCLUSIVE MODE")
-            locked.set()
-            await asyncio.to_thread(release.wait, PATIENCE_S)
-
-    holder = threading.Thread(target=lambda: asyncio.run(hold()))
-    holder.start()
-    try:
-        assert locked.wait(PATIENCE_S)
-        yield
-    finally:
-        release.set()
-        holder.join()
+    return held(
+        server.database, lambda one: one.execute("LOCK TABLE heads IN ACCESS EXCLUSIVE MODE")
+    )
 
 
 @pytest.fixture(autouse=True)

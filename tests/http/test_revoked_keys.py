@@ -90,7 +90,7 @@ def test_a_body_that_arrives_after_the_revocation_does_nothing(
     before = seq(server, org)
     began: list[object] = []
 
-    async def noted(*arguments: Any) -> bytes:
+    async def noted(*arguments: Any) -> bytes | bytearray:
         began.append(arguments)
         return await body_of_request(*arguments)
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import asyncpg
 
 from tests.plugins.server import StartServer
 from tests.support.clusters import Database, OwnCluster, blocking
+from tests.support.locks import held
 from tests.support.posting import post
 from tests.support.serving import Server, start_server
-from tests.support.waiting import PATIENCE_S, until
+from tests.support.waiting import until
 
 
 async def _execute(url: str, statement: str, *arguments: object) -> None:
@@ -25,30 +24,12 @@ async def _execute(url: str, statement: str, *arguments: object) -> None:
         await connection.close()
 
 
-@contextmanager
-def _head_locked(server: Server, org: str, release: threading.Event) -> Iterator[None]:
+def _head_locked(
+    server: Server, org: str, release: threading.Event
+) -> AbstractContextManager[None]:
     """Lock an org's head row until ``release`` is set, as another server's slow append would."""
-    locked = threading.Event()
-
-    async def hold() -> None:
-        connection = await asyncpg.connect(server.database.superuser_url)
-        async with connection.transaction():
-            await connection.execute(
-                "SELECT FROM heads JOIN orgs ON orgs.id = org_id WHERE slug = $1 FOR UPDATE OF heads",
-                org,
-            )
-            locked.set()
-            await asyncio.to_thread(release.wait)
-        await connection.close()
-
-    holder = threading.Thread(target=lambda: asyncio.run(hold()))
-    holder.start()
-    try:
-        assert locked.wait(PATIENCE_S)
-        yield
-    finally:
-        release.set()
-        holder.join()
+    lock = "SELECT FROM heads JOIN orgs ON orgs.id = org_id WHERE slug = $1 FOR UPDATE OF heads"
+    return held(server.database, lambda one: one.execute(lock, org), release)
 
 
 def test_a_damaged_trail_is_frozen_shown_and_thawed(server: Server) -> None:

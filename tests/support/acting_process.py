@@ -1,4 +1,4 @@
-"""What acts on trails in one process, on a database: for faults in the middle of its acts."""
+"""The parts of a server that act on trails, in one process: for faults in the middle of their acts."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -95,7 +95,10 @@ class Appended(NamedTuple):
 
     def receipts(self) -> list[EntryPlace]:
         """One receipt for each event of the request."""
-        receipts = []
+        return list(self.places())
+
+    def places(self) -> Iterator[EntryPlace]:
+        """Yield the receipts one after the other: there may be thousands."""
         previous, moment, time_us = self.previous_hash, None, 0
         for entry in self.entries:
             if entry.anchored_at is not moment:
@@ -105,9 +108,8 @@ class Appended(NamedTuple):
                 previous = entry.previous_hash
             elif not self.contiguous:
                 previous = bytes.fromhex(decode_leaf(entry.leaf).previous_hash or "")
-            receipts.append(EntryPlace(entry.seq, entry.entry_hash, previous, time_us))
+            yield EntryPlace(entry.seq, entry.entry_hash, previous, time_us)
             previous = entry.entry_hash
-        return receipts
 
 
 Effect = Callable[[AppendTransaction], Awaitable[AppendRefused | None]]

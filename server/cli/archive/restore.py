@@ -25,7 +25,6 @@ from ledger.storage.clock import now_us
 from ledger.storage.database import Database
 from server.access.administering import administering
 from server.cli.base import output
-from server.cli.base.losses import accepted
 from server.cli.base.root import CommandFailure
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count
@@ -34,6 +33,7 @@ from server.keys.first_start import load_secrets, read_log_keys
 from server.keys.head_memory import open_heads
 from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import claim
+from server.process.database.losses import accepted
 from server.process.database.own_database import own_database
 from server.settings import Settings
 from server.trails.archive_targets import named_target

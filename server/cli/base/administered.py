@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 
 class AdministrativeWork(NamedTuple):
-    """What a command works with, while the database is open."""
+    """The database and its administration, open while a command works."""
 
     database: Database
     administration: Administration

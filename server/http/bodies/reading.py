@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, cast
 
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
@@ -61,7 +61,7 @@ async def body_of(request: HttpRequest) -> bytes:
     if announced_bytes(request, 0) > limit:
         raise RequestEntityTooLarge
     try:
-        body = state[BODY] = await body_of_request(state, request.receive, limit)
+        received = await body_of_request(state, request.receive, limit)
     except BodyTooLarge:
         raise RequestEntityTooLarge from None
     except ClientGone:  # no client reads the answer, nothing failed
@@ -71,6 +71,8 @@ async def body_of(request: HttpRequest) -> bytes:
         raise RequestTimeout(
             f"the body arrives too slowly: send at least {rate} bytes a second; nothing was written"
         ) from None
+    # A bytearray, where it is long, which nobody changes: it is used as bytes.
+    body = state[BODY] = cast("bytes", received)
     require_current(request)  # a body may have taken half a minute
     return body
 

@@ -16,7 +16,7 @@ _CONTINUED: Final = b"POST / HTTP/1.1\r\nhost: -\r\n%s: %s\r\n\r\n"
 
 
 class ParserCallbacks(Protocol):
-    """What a parser of requests calls."""
+    """The callbacks of a parser of requests."""
 
     def on_message_begin(self) -> None: ...
     def on_url(self, url: bytes) -> None: ...

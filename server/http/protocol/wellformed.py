@@ -41,7 +41,7 @@ _ABSOLUTE: Final = re.compile(rb"https?://[^/?#@]+(?=[/?]|\Z)", re.IGNORECASE)
 _PLAIN: Final = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~!$&'()*+,=:@-]+)+|/")
 """A path that is spelled in one way only: segments that are neither empty nor dots, no encoding."""
 _RESHAPED: Final = re.compile(rb"//|/\.{1,2}(?:/|\Z)|[\\;]|(?<=.)/\Z")
-"""What proxies and frameworks remove from a path, each in its own way."""
+"""Parts of a path that proxies and frameworks remove, each in its own way."""
 _NEEDLESS: Final = re.compile(
     rb"%(?:2[DEFdef]|3[0-9Bb]|4[1-9A-Fa-f]|5[0-9AaCcFf]|6[1-9A-Fa-f]|7[0-9AaEeFf]|[01])"
 )

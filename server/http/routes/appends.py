@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import lru_cache
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Annotated, Final
 from urllib.parse import parse_qsl
 
@@ -165,6 +165,8 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     headers = _REPLAYED if appended.replayed else ()
     found = await signed(request, tenant, appended) if wait else None
     misspelt = misspelt_fields(events)
+    if len(events) > SLICE_RECEIPTS:
+        await asyncio.sleep(0)
     warned = warnings_of(misspelt, single=single) if misspelt else None
     if single:
         (receipt,) = await _receipts(tenant, appended)
@@ -172,7 +174,8 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     elif minimal:
         content = _with(_summary(appended), "checkpoint", found and found.checkpoint)
     else:
-        content = _batch(await _receipts(tenant, appended), appended, found, warned)
+        receipts = await _receipts(tenant, appended)
+        return BytesResponse(201, await _batch(receipts, appended, found, warned), headers)
     content = _with(content, "warnings", warned and warned.of_request)
     return BytesResponse(201, content.encode(), headers)
 
@@ -189,19 +192,28 @@ async def _body(request: HttpRequest, tenant: OrgFacts) -> bytes:
         raise
 
 
-def _batch(
+async def _batch(
     receipts: list[str],
     appended: Appended,
     found: SignedInclusion | None,
     warned: AppendWarnings | None,
-) -> str:
+) -> bytes:
+    """Return the answer to a batch, made in slices: it may have megabytes."""
     if found is not None and found.proofs:
         receipts = list(map(_with, receipts, repeat("proof"), found.proofs))
     if warned is not None:
         for index, said in warned.of_event.items():
             receipts[index] = _with(receipts[index], "warnings", said)
-    content = f'{{"entries":[{",".join(receipts)}],"head":{_head(appended)}}}'
-    return _with(content, "checkpoint", found and found.checkpoint)
+    rest = _with(f'{{"head":{_head(appended)}}}', "checkpoint", found and found.checkpoint)
+    rest = _with(rest, "warnings", warned and warned.of_request)
+    slices: list[bytes] = []
+    for first in range(0, len(receipts), SLICE_RECEIPTS):
+        if first:
+            await asyncio.sleep(0)
+        slices.append(",".join(receipts[first : first + SLICE_RECEIPTS]).encode())
+    slices[0] = b'{"entries":[' + slices[0]
+    slices[-1] += b"]," + rest[1:].encode()
+    return b",".join(slices)
 
 
 def _waits(request: HttpRequest) -> bool:
@@ -243,12 +255,12 @@ def _media_type(content_type: bytes) -> str:
 
 async def _receipts(org: OrgFacts, appended: Appended) -> list[str]:
     """Return a receipt for each event; other requests go on after each SLICE_RECEIPTS of them."""
-    places = appended.receipts()
+    places = appended.places()
     receipts: list[str] = []
-    for first in range(0, len(places), SLICE_RECEIPTS):
-        if first:
+    while some := list(islice(places, SLICE_RECEIPTS)):
+        if receipts:
             await asyncio.sleep(0)
-        receipts += _written(org, places[first : first + SLICE_RECEIPTS])
+        receipts += _written(org, some)
     return receipts
 
 

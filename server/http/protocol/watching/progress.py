@@ -12,7 +12,7 @@ from enum import Enum
 
 
 class Phase(Enum):
-    """What the server waits for on a connection; the value says it in messages."""
+    """The state of a connection in which the server waits; the value names it in messages."""
 
     HEAD = "no complete request head arrives"
     BODY = "a request body arrives too slowly"

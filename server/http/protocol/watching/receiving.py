@@ -16,6 +16,10 @@ RECEIVED: Final = "received"
 """The key in a request's state of the bytes of its body so far, if it comes in parts."""
 
 
+COPIED_BYTES: Final = 1 << 20
+"""Longer bodies that come in parts are returned as they were received: as a bytearray."""
+
+
 class BodyLate(Exception):
     """The body arrives too slowly."""
 
@@ -30,7 +34,7 @@ class ClientGone(Exception):
 
 async def body_of_request(
     state: MutableMapping[str, Any], receive: Callable[[], Awaitable[Any]], limit: float
-) -> bytes:
+) -> bytes | bytearray:
     """Return the body of a request. Raises BodyLate, BodyTooLarge or ClientGone.
 
     The watchdog of the connection cancels the task when the body falls behind the least rate.
@@ -50,7 +54,7 @@ async def body_of_request(
 
 async def _whole(
     state: MutableMapping[str, Any], receive: Callable[[], Awaitable[Any]], limit: float
-) -> bytes:
+) -> bytes | bytearray:
     event = await _part(receive)
     if not event["more_body"] and len(event["body"]) <= limit:
         whole: bytes = event["body"]
@@ -64,7 +68,8 @@ async def _whole(
     state[RECEIVED] = len(body)
     if len(body) > limit:
         raise BodyTooLarge
-    return bytes(body)
+    # The copy of many megabytes would hold up other requests; nobody changes the bytes any more.
+    return body if len(body) > COPIED_BYTES else bytes(body)
 
 
 async def _part(receive: Callable[[], Awaitable[Any]]) -> Any:
