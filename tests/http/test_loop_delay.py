@@ -9,10 +9,10 @@ from typing import Final
 
 import pytest
 
+from tests.support.hostile_bodies import JSON, MIB, MSGPACK, NDJSON
 from tests.support.loop_delay import LoopDelay, slowness
 from tests.support.raw_http import Line, head
 from tests.support.serving import Server
-from tests.unit.test_linear_parsers import JSON, MIB, MSGPACK, NDJSON
 
 MOST_S: Final = 0.020
 KINDS: Final = {

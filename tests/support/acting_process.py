@@ -27,9 +27,9 @@ from ledger.storage.database import SIGNER_ROLE
 from ledger.storage.signing import SignerConnection
 from server.access.administering import administering
 from server.access.administration import Administration
+from server.process.losses.accepting import Losses, SignedSide
 from server.trails.appending import Appender
 from server.trails.guarding import TrailGuard
-from server.trails.losses import Losses, SignedSide
 from tests.support import blocks, log_keys
 from tests.support.appending import IDENTITY, rows_of, superuser
 from tests.support.clusters import Database, as_role

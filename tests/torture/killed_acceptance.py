@@ -21,7 +21,7 @@ from ledger.core.org import OrgFacts
 from ledger.errors import OrgFrozen
 from ledger.event import LOSS_ACCEPTED
 from ledger.storage.trail import AppendTransaction
-from server.trails.losses import NoLoss
+from server.process.losses.accepting import NoLoss
 from tests.support.acting_process import Office, office
 from tests.support.clusters import Database
 

@@ -33,8 +33,8 @@ from server.keys.first_start import load_secrets, read_log_keys
 from server.keys.head_memory import open_heads
 from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import claim
-from server.process.database.losses import accepted
 from server.process.database.own_database import own_database
+from server.process.losses.opening import accepted
 from server.settings import Settings
 from server.trails.archive_targets import named_target
 

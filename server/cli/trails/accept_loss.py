@@ -9,8 +9,8 @@ from server.cli.base import output
 from server.cli.base.private_file import locked_directory
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count
-from server.process.database.losses import accepted
 from server.process.database.own_database import own_database
+from server.process.losses.opening import accepted
 from server.settings.data_dir import make_data_dir
 
 

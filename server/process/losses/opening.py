@@ -19,10 +19,10 @@ from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import require_own_keys_in
 from server.process.database.own_database import DatabaseUrls
 from server.process.database.required_logins import signer_login
+from server.process.losses.accepting import Loss, Losses, SignedSide
 from server.refusal import StartupRefused
 from server.settings import Settings
 from server.trails.clock import ServerClock
-from server.trails.losses import Loss, Losses, SignedSide
 
 
 async def accepted(settings: Settings, urls: DatabaseUrls, slug: str, reason: str) -> Loss:

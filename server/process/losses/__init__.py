@@ -1,0 +1,1 @@
+"""Real losses of acknowledged entries: found, named in the trail, accepted."""
