@@ -80,7 +80,7 @@ def worker() -> ShortRoutes:
     """Return the application of a spawned worker; it ends when its supervisor has ended."""
     context = ProcessContext.from_environment()
     configure(context.settings)
-    follow_supervisor()
+    follow_supervisor(context.settings.shutdown_seconds)
     return ShortRoutes(application(context.settings, context.database_url))
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ledger.client import LedgerClient, LedgerError
+from ledger.client import ConnectFailedError, ConnectionLostError, LedgerClient, LedgerError
 from ledger.client.bundles import PartFile
 from server.http import streamed_response
 from tests.support.broken_bundles import BROKEN, DAMAGE
@@ -95,7 +95,8 @@ def test_a_server_killed_in_the_middle_leaves_no_file(
         server.kill()
         killed.set()
         saving.join(PATIENCE_S)
-    assert [type(error).__name__ for error in failures] == ["ConnectFailedError"]
+    # Not always the first: another process may have got the port and refuse the second attempt.
+    assert [type(error) for error in failures] in ([ConnectFailedError], [ConnectionLostError])
     assert not list(tmp_path.iterdir())
 
 

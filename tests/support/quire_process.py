@@ -209,11 +209,19 @@ def _free_port() -> int:
 GONE_S = 20.0
 
 
+def names_of(pids: list[int]) -> list[str]:
+    names = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            names.append(f"{pid} {Path(f'/proc/{pid}/comm').read_text().strip()}")
+    return names
+
+
 def wait_until_ended(server: QuireProcess) -> None:
     """Wait until all processes of the server have ended."""
     deadline = time.monotonic() + GONE_S
     while server.pids():
-        assert time.monotonic() < deadline, f"still running: {server.pids()}"
+        assert time.monotonic() < deadline, f"still running: {names_of(server.pids())}"
         time.sleep(0.05)
 
 

@@ -16,7 +16,7 @@ from ledger.errors import QueueFull
 from ledger.keys import SigningKeyring
 from ledger.rows import RowNotAuthentic
 from ledger.storage.database import Database
-from ledger.storage.verifications import VerificationTable
+from ledger.storage.verifications import JobRow, VerificationTable
 from tests.support.trails import ORG, ORG_ID, RING
 from tests.support.waiting import PATIENCE_S
 from tests.verification.database import COUNT, HEAD, ROWS, Superuser
@@ -263,6 +263,33 @@ async def test_a_row_removed_while_its_job_runs_is_stored_again(
     await jobs.close()
     assert await runner(superuser, jobs_table, frozen).find(ORG_ID, job.id) == end
     assert any(job.id in detail for detail in await events(superuser))
+
+
+class CutOff(VerificationTable):
+    """The first store of an end lasts until it is cancelled."""
+
+    reached = False
+
+    async def store(self, row: JobRow, owner: str) -> None:
+        if row.finished_at is not None and not self.reached:
+            self.reached = True
+            await asyncio.sleep(2 * PATIENCE_S)
+        await super().store(row, owner)
+
+
+async def test_an_end_is_stored_though_the_server_stops_while_it_is_stored(
+    superuser: Superuser, database: Database, frozen: Frozen
+) -> None:
+    table = CutOff(database, ROW_KEY)
+    jobs = runner(superuser, table, frozen)
+    job = await jobs.submit(WHOLE)
+    jobs.start()
+    end = await finished(jobs, job)
+    while not table.reached:
+        await asyncio.sleep(0)
+    await jobs.close()
+    assert end.state == "done"
+    assert await runner(superuser, table, frozen).find(ORG_ID, job.id) == end
 
 
 async def test_an_authentic_verdict_is_none_of_another_job(

@@ -183,39 +183,43 @@ class VerificationJobs:
                 waiting.ended(running.target.org_id)
 
     async def _run(self, running: OwnJob, target: TrailRange) -> None:
-        result: Result | None = None
+        result, error = None, None
         try:
-            running.begin()
-            await self._store(running)
-            result = await verify_trail(
-                self._database_url,
-                target,
-                self._keyring(),
-                trust=await asyncio.to_thread(self._trust, target),
-                archive=self._archive,
-                processes=self._processes,
-                watch=running.note,
-                limits=self._limits,
-                acknowledged=self._acknowledged(target.org_id),
-                index_key=self._index_key,
-                rows=await asyncio.to_thread(self._rows),
-            )
-            if result.verdict is Verdict.REFUTED:
-                await self._on_faults(target.org_id, result)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._store_end(running, result, STOPPED, attempts=1))
+            try:
+                running.begin()
+                await self._store(running)
+                result = await self._verify(running, target)
+                if result.verdict is Verdict.REFUTED:
+                    await self._on_faults(target.org_id, result)
+            except DatabaseUnavailable as unavailable:
+                _log.error("verification %s of org %s: %s", running.id, target.org, unavailable)
+                error = UNREADABLE
+            except QuireError as failure:
+                _log.error("verification %s of org %s: %s", running.id, target.org, failure)
+                error = str(failure)
+            except Exception:  # noqa: BLE001 - the next job must run after any error of this one
+                _log.exception("verification %s failed with an internal error", running.id)
+                error = "an internal error, which the server's log has"
+            await self._store_end(running, result, error)
+        except asyncio.CancelledError:  # also while its end is stored
+            end = self._store_end(running, result, error or STOPPED, attempts=1)
+            await asyncio.shield(end)
             raise
-        except DatabaseUnavailable as error:
-            _log.error("verification %s of org %s: %s", running.id, target.org, error)
-            await self._store_end(running, result, UNREADABLE)
-        except QuireError as error:
-            _log.error("verification %s of org %s: %s", running.id, target.org, error)
-            await self._store_end(running, result, str(error))
-        except Exception:  # noqa: BLE001 - the next job must run after any error of this one
-            _log.exception("verification %s failed with an internal error", running.id)
-            await self._store_end(running, result, "an internal error, which the server's log has")
-        else:
-            await self._store_end(running, result, None)
+
+    async def _verify(self, running: OwnJob, target: TrailRange) -> Result:
+        return await verify_trail(
+            self._database_url,
+            target,
+            self._keyring(),
+            trust=await asyncio.to_thread(self._trust, target),
+            archive=self._archive,
+            processes=self._processes,
+            watch=running.note,
+            limits=self._limits,
+            acknowledged=self._acknowledged(target.org_id),
+            index_key=self._index_key,
+            rows=await asyncio.to_thread(self._rows),
+        )
 
     async def _store_end(
         self,

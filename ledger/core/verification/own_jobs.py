@@ -96,7 +96,9 @@ class OwnJob:
         self._rate = progress.processed / max(time.monotonic() - self._since, 1e-6)
 
     def end(self, result: Result | None, error: str | None) -> None:
-        """Set the end: done with a result, even if an error followed it, else failed."""
+        """Set the end, once: done with a result, even if an error followed it, else failed."""
+        if self.finished:
+            return
         self._finished_at = datetime.now(UTC)
         self._state = "done" if result else "failed"
         self._result, self._error = result, None if result else error

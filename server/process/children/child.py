@@ -22,7 +22,7 @@ import uvloop
 from ledger.core.lasting import Lasting
 from ledger.storage.lock_waits import GrowingIntervals
 from server.process.children import forking
-from server.process.children.context import ProcessContext, follow_supervisor
+from server.process.children.context import STOP_S, ProcessContext, follow_supervisor
 from server.process.logs import configure
 from server.settings import Settings
 
@@ -30,7 +30,6 @@ log = structlog.get_logger("quire")
 
 AGAIN_S: Final = 1.0
 """Pause between the death of a process and its next start."""
-STOP_S: Final = 15.0
 LOOK_S: Final = 1.0
 """How often a running process is looked at; its end is noticed at once."""
 RUNS_S: Final = 30.0

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Final
@@ -18,6 +19,8 @@ from server.settings import Settings
 CONTEXT: Final = "LEDGER_WORKER"
 """The environment variable that carries the context."""
 WATCH_S: Final = 0.5
+STOP_S: Final = 15.0
+"""A process that was told to stop and still runs after this time is killed."""
 
 
 class ProcessContext(msgspec.Struct):
@@ -46,15 +49,21 @@ class ProcessContext(msgspec.Struct):
         return msgspec.convert(document, type=cls, dec_hook=lambda kind, value: kind(value))
 
 
-def follow_supervisor() -> None:
-    """End this process, in order, when the one that started it has ended, or its fork server."""
+def follow_supervisor(draining_s: float = 0.0) -> None:
+    """End this process when the one that started it has ended, or its fork server.
+
+    In order; if it takes longer than what it may drain and ``STOP_S``, at once: nobody else would
+    end it.
+    """
     supervisor = multiprocessing.parent_process()
     assert supervisor is not None, "this process was not started by a supervisor"
-    arguments = (supervisor, os.getppid())
+    arguments = (supervisor, os.getppid(), draining_s + STOP_S)
     threading.Thread(target=_watch, args=arguments, name="supervisor-watch", daemon=True).start()
 
 
-def _watch(supervisor: BaseProcess, parent: int) -> None:
+def _watch(supervisor: BaseProcess, parent: int, stop_s: float) -> None:
     while os.getppid() == parent and not wait([supervisor.sentinel], WATCH_S):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(stop_s)
+    os.kill(os.getpid(), signal.SIGKILL)
