@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from bench.load import Target
 from bench.stage import KEYRING, MASTER_KEY, Scratch
 from ledger.core.register import API_KEYS, ORGS, Change, ChangeKind
-from ledger.core.register.changes import row
+from ledger.core.register.changes import SERVER, row
 from ledger.core.sealing.sealer import new_org_key
 from ledger.sealing import row_key
 from ledger.storage.api_keys import ApiKeyRow
@@ -47,7 +47,7 @@ async def _create(scratch: Scratch, count: int, privacy: str) -> list[Tenant]:
     database = await Database.open(scratch.server_url, size=1)
     try:
         async with administering(database, lambda _: KEYRING, MASTER_KEY, None) as administration:
-            authenticator = Authenticator(database, MASTER_KEY, administration.register)
+            authenticator = Authenticator(database, MASTER_KEY, administration.validity)
             first = secrets.randbelow(2**30) + 1
             made: list[Tenant] = []
             for lowest in range(first, first + count, AT_ONCE):
@@ -69,7 +69,7 @@ async def _create_some(
     for org_id in ids:
         slug, new = f"bench-{org_id}", authenticator.new_key()
         orgs.append(OrgRow(org_id, slug, slug, privacy, new_org_key(MASTER_KEY, slug)))
-        keys.append(ApiKeyRow(new.key_id, org_id, "bench", "member", new.secret_hash))
+        keys.append(ApiKeyRow(new.key_id, org_id, "bench", "member", new.secret_hash, now, SERVER))
         tokens.append(new.token)
 
     async def effect(transaction: AppendTransaction) -> None:
@@ -77,8 +77,8 @@ async def _create_some(
         org_rows = [(*org, now, org.mac(rows)) for org in orgs]
         await copy("orgs", records=org_rows, columns=[*OrgRow._fields, "created_at", "mac"])
         await copy("heads", records=[(org.id,) for org in orgs], columns=["org_id"])
-        key_rows = [(*key, now, key.mac(rows)) for key in keys]
-        await copy("api_keys", records=key_rows, columns=[*ApiKeyRow._fields, "created_at", "mac"])
+        key_rows = [(*key, key.mac(rows)) for key in keys]
+        await copy("api_keys", records=key_rows, columns=[*ApiKeyRow._fields, "mac"])
 
     change = Change(
         [row(ORGS, org.slug, org.mac(rows)) for org in orgs]

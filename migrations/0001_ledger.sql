@@ -59,17 +59,25 @@ CREATE TABLE quota_uses (
 
 -- org_id NULL means a platform key, which administers all orgs.
 CREATE TABLE api_keys (
-    id          text PRIMARY KEY,
-    org_id      bigint REFERENCES orgs (id),
-    name        text NOT NULL,
-    role        text NOT NULL CHECK (role IN ('platform', 'admin', 'member', 'viewer')),
-    secret_hash bytea NOT NULL,
-    created_at  timestamptz NOT NULL DEFAULT now(),
-    revoked_at  timestamptz,
-    mac         bytea NOT NULL,     -- see docs/format.md, "Rows that decide"
-    CHECK ((role = 'platform') = (org_id IS NULL))
-);
-CREATE INDEX api_keys_org ON api_keys (org_id);
+    id            text PRIMARY KEY,
+    org_id        bigint REFERENCES orgs (id),
+    name          text NOT NULL,
+    role          text NOT NULL CHECK (role IN ('platform', 'admin', 'member', 'auditor', 'viewer')),
+    secret_hash   bytea NOT NULL,
+    created_at    timestamptz NOT NULL,
+    created_by    text NOT NULL,        -- "key:" and the id of an API key, or "server"
+    expires_at    timestamptz,          -- NULL: never
+    allowed_cidrs text NOT NULL,        -- ranges with commas between them; empty: any address
+    rotated_to    text,                 -- the id of the key that replaced this one
+    revoked_at    timestamptz,
+    mac           bytea NOT NULL,       -- see docs/format.md, "Rows that decide"
+    last_used_at  timestamptz,          -- written once a minute, without a MAC: it decides nothing
+    CHECK ((role = 'platform') = (org_id IS NULL)),
+    CHECK (role <> 'auditor' OR expires_at IS NOT NULL)
+) WITH (fillfactor = 80);
+CREATE INDEX api_keys_org ON api_keys (org_id, created_at, id);
+-- Those that are counted against the limit of an org, and that may be about to expire.
+CREATE INDEX api_keys_live ON api_keys (org_id, expires_at) WHERE revoked_at IS NULL;
 
 -- The only link between a ref in the trail and a person. Erasing a person deletes the row.
 CREATE TABLE subjects (

@@ -334,14 +334,58 @@ class AsyncLedgerClient:
         return await self._run(routes.thaw(await self._slug(org), reason))
 
     async def create_key(
-        self, name: str, role: models.Role, *, org: str | None = None
+        self,
+        name: str,
+        role: models.Role,
+        *,
+        expires_in_days: int | None = 90,
+        allowed_cidrs: Sequence[str] = (),
+        org: str | None = None,
     ) -> models.CreatedApiKey:
-        """Create an API key; the server returns ``.key`` only this once."""
-        return await self._run(routes.create_key(await self._slug(org), name, role))
+        """Create an API key; the server returns ``.key`` only this once.
+
+        ``expires_in_days`` None is never, which takes a platform key. ``allowed_cidrs`` are the
+        addresses and ranges from which the key may be used; none: any address.
+        """
+        slug = await self._slug(org)
+        return await self._run(routes.create_key(slug, name, role, expires_in_days, allowed_cidrs))
 
     async def keys(self, *, org: str | None = None) -> list[models.ApiKey]:
-        """Return an org's API keys, revoked ones too."""
-        return (await self._run(routes.keys(await self._slug(org)))).keys
+        """Return an org's API keys, oldest first, revoked and expired ones too."""
+        slug, found = await self._slug(org), list[models.ApiKey]()
+        cursor = None
+        while True:
+            page = await self._run(routes.keys(slug, cursor))
+            found += page.keys
+            if page.next_cursor is None:
+                return found
+            cursor = routes.advanced(cursor, page.next_cursor)
+
+    async def update_key(
+        self,
+        key_id: str,
+        *,
+        name: str | None = None,
+        allowed_cidrs: Sequence[str] | None = None,
+        org: str | None = None,
+    ) -> models.ApiKey:
+        """Change the name of an API key, or the addresses from which it may be used."""
+        return await self._run(
+            routes.update_key(await self._slug(org), key_id, name, allowed_cidrs)
+        )
+
+    async def rotate_key(
+        self, key_id: str | None = None, *, overlap_hours: int = 24, org: str | None = None
+    ) -> models.RotatedApiKey:
+        """Replace an API key, by default the client's own, by a new one.
+
+        The server returns ``.key`` only this once; this client goes on with the old key, which is
+        valid for ``overlap_hours`` (0 to 720) more, or until it ends anyway. Raises ConflictError for
+        a key that was rotated before or has ended.
+        """
+        slug = await self._slug(org)
+        own = key_id or (await self.whoami()).key_id
+        return await self._run(routes.rotate_key(slug, own, overlap_hours))
 
     async def revoke_key(self, key_id: str, *, org: str | None = None) -> None:
         """Revoke an API key. Raises NotFoundError."""

@@ -20,7 +20,7 @@ Verdict: TypeAlias = bool | Literal["not_checked"]
 """True and False are findings; a check that was not made is never True."""
 
 Privacy: TypeAlias = Literal["sealed", "plain"]
-Role: TypeAlias = Literal["admin", "member", "viewer"]
+Role: TypeAlias = Literal["admin", "member", "auditor", "viewer"]
 Order: TypeAlias = Literal["desc", "asc"]
 
 
@@ -399,13 +399,22 @@ class SecurityEventPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """An API key's description; if not ``authentic`` it was changed in the database, and is refused."""
+    """An API key's description; if not ``authentic`` it was changed in the database, and is refused.
+
+    ``expires_at`` None is never; without ``allowed_cidrs`` the key may be used from any address.
+    """
 
     id: str
     name: str
     role: str
     created_at: Time
+    created_by: str | None = None
+    expires_at: Time | None = None
+    allowed_cidrs: list[str] = []
+    last_used_at: Time | None = None
+    rotated_to: str | None = None
     revoked_at: Time | None = None
+    rotation_required: bool = False
     authentic: bool = True
 
 
@@ -415,13 +424,23 @@ class CreatedApiKey(ApiKey, frozen=True, kw_only=True):
     key: str
 
     def __repr__(self) -> str:
-        return f"CreatedApiKey(id={self.id!r}, name={self.name!r}, role={self.role!r})"
+        return f"{type(self).__name__}(id={self.id!r}, name={self.name!r}, role={self.role!r})"
+
+
+class RotatedApiKey(CreatedApiKey, frozen=True, kw_only=True):
+    """The API key that replaces another one, which is valid until ``old_expires_at``."""
+
+    replaces: str
+    old_expires_at: Time
+
+    __repr__ = CreatedApiKey.__repr__
 
 
 class ApiKeyList(msgspec.Struct, frozen=True, kw_only=True):
-    """An org's API keys."""
+    """A page of an org's API keys."""
 
     keys: list[ApiKey]
+    next_cursor: str | None = None
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -430,6 +449,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     org: str | None
     role: str
     key_id: str
+    expires_at: Time | None = None
 
 
 class ArchiveProblem(msgspec.Struct, frozen=True, kw_only=True):

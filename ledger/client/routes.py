@@ -40,6 +40,8 @@ _org = reader(models.Org)
 _org_page = reader(models.OrgPage)
 _event_page = reader(models.SecurityEventPage)
 _created_key = reader(models.CreatedApiKey)
+_rotated_key = reader(models.RotatedApiKey)
+_key = reader(models.ApiKey)
 _key_list = reader(models.ApiKeyList)
 _identity = reader(models.Identity)
 _erasure = reader(models.Erasure)
@@ -249,18 +251,46 @@ def thaw(slug: str, reason: str) -> Call[models.Org]:
     return _send("POST", f"/v1/orgs/{segment(slug)}/thaw", _org, {"reason": reason})
 
 
-def create_key(slug: str, name: str, role: str) -> Call[models.CreatedApiKey]:
+def create_key(
+    slug: str, name: str, role: str, expires_in_days: int | None, allowed_cidrs: Sequence[str]
+) -> Call[models.CreatedApiKey]:
     """Create a key; not repeatable: after a lost answer a key may exist that no one has."""
-    path = f"/v1/orgs/{segment(slug)}/keys"
-    return _send("POST", path, _created_key, {"name": name, "role": role})
+    body = {
+        "name": name,
+        "role": role,
+        "expires_in_days": expires_in_days,
+        "allowed_cidrs": list(allowed_cidrs),
+    }
+    return _send("POST", f"/v1/orgs/{segment(slug)}/keys", _created_key, body)
 
 
-def keys(slug: str) -> Call[models.ApiKeyList]:
-    return _get(f"/v1/orgs/{segment(slug)}/keys", _key_list)
+def keys(slug: str, cursor: str | None) -> Call[models.ApiKeyList]:
+    query = query_of({"limit": 1000, "cursor": cursor})
+    return _get(f"/v1/orgs/{segment(slug)}/keys", _key_list, query)
+
+
+def update_key(
+    slug: str, key_id: str, name: str | None, allowed_cidrs: Sequence[str] | None
+) -> Call[models.ApiKey]:
+    """Change a key; None leaves a member as it is."""
+    changes: dict[str, object] = {} if name is None else {"name": name}
+    if allowed_cidrs is not None:
+        changes["allowed_cidrs"] = list(allowed_cidrs)
+    return _send("PATCH", _one_key(slug, key_id), _key, changes, repeatable=True)
+
+
+def rotate_key(slug: str, key_id: str, overlap_hours: int) -> Call[models.RotatedApiKey]:
+    """Replace a key by a new one; not repeatable: after a lost answer nobody has the new one."""
+    body = {"overlap_hours": overlap_hours}
+    return _send("POST", f"{_one_key(slug, key_id)}/rotate", _rotated_key, body)
 
 
 def revoke_key(slug: str, key_id: str) -> Call[None]:
-    return _send("DELETE", f"/v1/orgs/{segment(slug)}/keys/{segment(key_id)}", lambda _: None)
+    return _send("DELETE", _one_key(slug, key_id), lambda _: None)
+
+
+def _one_key(slug: str, key_id: str) -> str:
+    return f"/v1/orgs/{segment(slug)}/keys/{segment(key_id)}"
 
 
 def erase_subject(slug: str, subject: str) -> Call[models.Erasure]:

@@ -246,6 +246,13 @@ class WallClock:
             raise self._unsteady(self.leap)
         return now.wall_us
 
+    def unbroken_us(self) -> int:
+        """The time in µs as it was before a leap, and goes on; a leap counts once it is trusted.
+
+        For decisions that must not change because a clock was set: it raises nothing.
+        """
+        return self._read().steady_us + self.boot.trusted_us
+
     def check(self) -> ClockReading:
         """Read the clocks and check them against each other; returns the reading."""
         now = self._read()

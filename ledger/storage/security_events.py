@@ -16,6 +16,12 @@ ADD_ONCE: Final = f"""
     SELECT FROM security_events
     WHERE org_id IS NOT DISTINCT FROM $1 AND kind = $2 AND detail = $3)"""
 
+ADD_HOURLY: Final = f"""
+{_INTO} SELECT $1::bigint, $2::text, $4::text WHERE NOT EXISTS (
+    SELECT FROM security_events
+    WHERE org_id IS NOT DISTINCT FROM $1 AND kind = $2 AND starts_with(detail, $3)
+      AND at > now() - interval '1 hour')"""
+
 
 async def add(to: Connection | Database, org_id: int | None, kind: str, detail: str) -> None:
     """Store an event of an org, or of all orgs (None); see :func:`storable` for ``detail``."""
@@ -25,6 +31,13 @@ async def add(to: Connection | Database, org_id: int | None, kind: str, detail: 
 async def add_once(database: Queries, org_id: int | None, kind: str, detail: str) -> None:
     """Store an event of an org, or of all (None), unless the same one is stored."""
     await database.execute(ADD_ONCE, org_id, kind, storable(detail))
+
+
+async def add_hourly(
+    database: Queries, org_id: int | None, kind: str, about: str, detail: str
+) -> None:
+    """Store an event unless one of its kind that begins with ``about`` was stored within the hour."""
+    await database.execute(ADD_HOURLY, org_id, kind, about, storable(detail))
 
 
 def storable(text: str) -> str:

@@ -15,6 +15,7 @@ from ledger.sealing import row_key
 from ledger.storage.clock import now_us
 from ledger.storage.database import Database
 from server.access.administration import Administration
+from server.access.principal import KeyValidity
 
 CLOSE_S: Final = 5.0
 
@@ -38,7 +39,7 @@ async def administering(
     ``heads`` is the file of acknowledged heads. None: this is a restore, after which the loss of what
     was not restored is accepted. Without ``compares`` a trail `system` that lost entries is opened too.
     """
-    rows = row_key(master_key)
+    rows, clock = row_key(master_key), clock or await _clock_of(database)
     register = (
         Register(database, keyring, rows, heads.get)
         if compares and heads is not None
@@ -50,12 +51,13 @@ async def administering(
         rows,
         register=register,
         limits=SequencerLimits(committers=1),
-        clock=clock or await _clock_of(database),
+        clock=clock,
         memory=heads,
     )
     sequencer.start()
+    validity = KeyValidity(register, clock)
     administration = Administration(
-        database, sequencer, register, lambda slug: new_org_key(master_key, slug)
+        database, sequencer, validity, lambda slug: new_org_key(master_key, slug)
     )
     try:
         await administration.begin(adopts=adopts)

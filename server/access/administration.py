@@ -1,27 +1,23 @@
-"""Changes of orgs and API keys, each in one transaction with its entry in the trail `system`."""
+"""Changes of orgs, each in one transaction with its entry in the trail `system`."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import datetime
 from typing import Final
 
 from ledger.blocks.block import SYSTEM_ORG
-from ledger.core.register import API_KEYS, ORGS, Change, ChangeKind, Register
+from ledger.core.register import ORGS, Change, ChangeKind
 from ledger.core.register.changes import SERVER, RegisteredRow, change_draft, row
 from ledger.core.sequencer import Appended, AppendRequest, Effect, RowEffect, Sequencer
-from ledger.entry import to_datetime
 from ledger.errors import AppendRefused, ProblemType
 from ledger.rows import RowNotAuthentic
-from ledger.storage import api_keys, orgs
-from ledger.storage.api_keys import ApiKeyRecord, ApiKeyRow
-from ledger.storage.clock import now_us
+from ledger.storage import orgs
 from ledger.storage.database import Database
 from ledger.storage.orgs import OrgRecord, OrgRow
 from ledger.storage.trail import AppendTransaction
-from server.access.auth import Principal
 from server.access.permits import change_permit
+from server.access.principal import KeyValidity, Principal
 
 SYSTEM_NAME: Final = "What this server decided"
 _TRIES: Final = 8
@@ -39,10 +35,6 @@ class IdTaken(AppendRefused):
     """A random number is another org's."""
 
 
-class NoSuchRow(AppendRefused):
-    """The row to be changed is not there, or was revoked before."""
-
-
 class Administration:
     """Writes rows that decide. Its methods raise as :meth:`Sequencer.append_together` does."""
 
@@ -50,11 +42,12 @@ class Administration:
         self,
         database: Database,
         sequencer: Sequencer,
-        register: Register,
+        validity: KeyValidity,
         new_org_key: Callable[[str], bytes],
     ) -> None:
-        self.register = register
-        self._database = database
+        self.validity = validity
+        self.register = validity.register
+        self.database = database
         self.sequencer = sequencer
         self._new_org_key = new_org_key
 
@@ -69,7 +62,7 @@ class Administration:
             return
         wrapped = self._new_org_key(SYSTEM_ORG)
         org = OrgRow(secrets.randbelow(2**31 - 1) + 1, SYSTEM_ORG, SYSTEM_NAME, "plain", wrapped)
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             await orgs.insert_org(connection, org, org.mac(self.register.row_key))
         # A crash here leaves the org with an empty trail; the next start writes its first entry.
         await self.register.open(adopts=adopts)
@@ -77,14 +70,14 @@ class Administration:
 
     async def _begin_trail(self, *, adopts: bool = False) -> None:
         """Register the org `system` by the first entry of its trail, if that is empty."""
-        record = await orgs.org_by_slug(self._database, SYSTEM_ORG)
+        record = await orgs.org_by_slug(self.database, SYSTEM_ORG)
         # The head row alone may say so, if it was changed.
         if record is None or record.seq >= 0 or not self.register.is_empty:
             return
         if not record.is_authentic(self.register.row_key):
             return
         if adopts and not record.has_head:  # the table of orgs came from a backup, alone
-            await orgs.add_head(self._database, record.id)
+            await orgs.add_head(self.database, record.id)
         await self.append_with(  # past the lanes: no committer may run yet
             [],
             ChangeKind.ORG_CREATED,
@@ -157,7 +150,7 @@ class Administration:
         )
         mac = changed.mac(self.register.row_key)
         conflict = Conflict("the org was changed by another request; try again")
-        effect = RowEffect(orgs.alteration(changed, mac, record.mac), _refusing(conflict))
+        effect = RowEffect(orgs.alteration(changed, mac, record.mac), refusing(conflict))
         details = {
             "org": record.slug,
             "name": changed.name,
@@ -173,7 +166,7 @@ class Administration:
         """Return the row of an org, None if there is none. Raises RowNotAuthentic for a forged one."""
 
         async def read() -> list[OrgRecord]:
-            found = await orgs.org_by_id(self._database, org_id)
+            found = await orgs.org_by_id(self.database, org_id)
             return [] if found is None else [found]
 
         def facts(records: list[OrgRecord]) -> list[tuple[str, str, bytes]]:
@@ -186,63 +179,12 @@ class Administration:
             return record
         return None
 
-    async def add_key(
-        self,
-        key: ApiKeyRow,
-        slug: str | None,
-        actor: str = SERVER,
-        *,
-        by: Principal | None = None,
-    ) -> datetime | None:
-        """Store a new API key of an org, or of the platform; return when it was created.
-
-        None: the answer of its commit was lost.
-        """
-        mac = key.mac(self.register.row_key)
-        conflict = Conflict("the key's id is taken, or its org is gone; try again")
-        effect = RowEffect(api_keys.creation(key, mac), _refusing(conflict))
-        change = Change([row(API_KEYS, key.id, mac)], org_id=key.org_id)
-        await self.record(ChangeKind.KEY_CREATED, change, _about(key, slug), effect, actor, by=by)
-        return effect.created_at
-
-    async def revoke_key(
-        self,
-        key: ApiKeyRecord,
-        slug: str | None,
-        actor: str = SERVER,
-        *,
-        by: Principal | None = None,
-    ) -> bool:
-        """Revoke an API key, and notify every server; False if it was changed meanwhile.
-
-        Once this returns, no process writes anything more for the key (:mod:`server.access.permits`).
-        """
-        now = to_datetime(await now_us(self._database))
-        revoked = key.row()._replace(revoked_at=now)
-        mac = revoked.mac(self.register.row_key)
-
-        async def effect(transaction: AppendTransaction) -> AppendRefused | None:
-            connection = transaction.connection
-            done = await transaction.run(api_keys.revoke(connection, revoked, mac, key.mac))
-            return None if done else NoSuchRow("the key is revoked already")
-
-        change = Change([row(API_KEYS, key.id, mac)], org_id=key.org_id)
-        details, locks = _about(revoked, slug), () if key.org_id is None else [key.org_id]
-        kind = ChangeKind.KEY_REVOKED
-        try:
-            await self.append_with(
-                [], kind, change, details, actor, effect=effect, by=by, locks=locks
-            )
-        except NoSuchRow:
-            return False
-        return True
-
     async def restored(self, slug: str) -> None:
         """Register the row of an org that came back from its archive, and forget its older rows.
 
         Its API keys, and its freeze, are those that the archive does not have.
         """
-        record = await orgs.org_by_slug(self._database, slug)
+        record = await orgs.org_by_slug(self.database, slug)
         if record is None or not record.is_authentic(self.register.row_key):
             raise Conflict(f'the row of org "{slug}" is missing or was not written by this server')
         change = Change([_org_row(record.row(), record.mac)], org_id=record.id)
@@ -303,7 +245,7 @@ class Administration:
         assert system_id is not None, "the register is open"
         draft = change_draft(kind, change, actor=actor, details=details)
         request = AppendRequest(system_id, SYSTEM_ORG, [draft], effect=effect)
-        request.permit = change_permit(self.register, by)
+        request.permit = change_permit(self.validity, by)
         return request
 
     async def _wrote(self, request: AppendRequest, appended: Appended) -> None:
@@ -311,7 +253,7 @@ class Administration:
         await self.register.wrote(entry.seq, entry.entry_hash, request.drafts[0].payload)
 
 
-def _refusing(error: AppendRefused) -> Callable[[AppendTransaction], Awaitable[AppendRefused]]:
+def refusing(error: AppendRefused) -> Callable[[AppendTransaction], Awaitable[AppendRefused]]:
     """Return the refusal of a change that has one reason only."""
 
     async def refusal(_: AppendTransaction) -> AppendRefused:
@@ -322,7 +264,3 @@ def _refusing(error: AppendRefused) -> Callable[[AppendTransaction], Awaitable[A
 
 def _org_row(org: OrgRow, mac: bytes) -> RegisteredRow:
     return row(ORGS, org.slug, mac)
-
-
-def _about(key: ApiKeyRow, slug: str | None) -> dict[str, object]:
-    return {"org": slug, "key": key.id, "name": key.name, "role": key.role}

@@ -2,7 +2,7 @@
 
 A key is ``quire_live_<id>_<secret>``. Only a keyed hash of the secret is stored. Principals are
 cached; a revocation reaches every server by NOTIFY, and no cached principal is kept longer than
-``TTL_S`` even if the notifications are lost.
+``TTL_S`` even if the notifications are lost. A cached principal carries the end of its key.
 """
 
 from __future__ import annotations
@@ -16,97 +16,28 @@ from typing import Final, NamedTuple
 
 from ledger import sealing
 from ledger.bounded import BoundedCache
-from ledger.core.register import API_KEYS, Register
-from ledger.errors import ProblemType, QuireError
+from ledger.entry import from_datetime, to_datetime
 from ledger.storage.api_keys import ApiKeyRecord
 from ledger.storage.asking import STRANGERS, Work, asking
 from ledger.storage.database import Database
-from server.access.api_keys import ApiKeys
-from server.access.rights import Right, Role
+from server.access.keys.api_keys import ApiKeys
+from server.access.principal import NEVER_US, KeyValidity, Principal, Unauthorized
+from server.access.rights import role_of
+from server.addresses import networks
 
 TTL_S: Final = 30.0
 REFUSED_TTL_S: Final = 3.0
 MAX_CACHED: Final = 100_000
 MAX_REFUSED: Final = 10_000
 """Refused tokens have a cache of their own: they are as many as strangers care to make up."""
-PLATFORM: Final = "platform"
 _TOKEN = re.compile(r"quire_live_([0-9a-f]{16})_([0-9a-f]{48})")
 
 
-class Principal(NamedTuple):
-    """An authenticated caller; ``org_id`` is None for the platform.
-
-    ``mac`` is that of the key's row (hexadecimal digits), ``revocations`` the org's count, both as
-    they were read: :mod:`server.access.permits` compares them with those of the moment.
-    """
-
-    key_id: str
-    org_id: int | None
-    role: Role
-    mac: str
-    revocations: int
-    system_revocations: int
-
-    @property
-    def actor(self) -> str:
-        """The caller as entries of the server name it: its API key."""
-        return f"key:{self.key_id}"
-
-    @property
-    def owner(self) -> int | str:
-        """The owner of the caller's requests in the queues that orgs share."""
-        return PLATFORM if self.org_id is None else self.org_id
-
-    def may(self, right: Right) -> bool:
-        """Return whether the caller's role has a right."""
-        return self.role in right.roles
-
-    def require(self, right: Right) -> None:
-        """Raise Forbidden if the caller's role does not have a right."""
-        if not self.may(right):
-            raise Forbidden(
-                f"this API key has the role {self.role}, which may not {right}; "
-                f"use a key with the role {right.needed()}"
-            )
-
-
-def is_current(register: Register, principal: Principal) -> bool:
-    """Return whether a principal's key is still valid, as far as this process knows.
-
-    This is the one check of a key that was admitted before: of cached ones, after a body was read,
-    in the transaction that writes, and of requests that last. It reads nothing: the register follows
-    revocations within a second.
-    """
-    return register.is_newest(API_KEYS, principal.key_id, principal.mac)
-
-
-class Unauthorized(QuireError):
-    """The request has no API key, or an invalid one."""
-
-    problem_type = ProblemType(
-        "unauthorized",
-        401,
-        "No valid API key",
-        "send an API key as 'Authorization: Bearer …' or 'x-api-key: …'",
-    )
-
-
-class Forbidden(QuireError):
-    """The key is valid, but its role does not permit the request."""
-
-    problem_type = ProblemType(
-        "forbidden",
-        403,
-        "Not permitted for this key's role",
-        "this API key has the role viewer, which may not append entries; use a key with the role "
-        "admin or member",
-    )
-
-
 def no_longer_valid() -> Unauthorized:
-    """Return the one error for keys that are unknown, mistyped or revoked."""
+    """Return the one error for keys that are unknown, mistyped, revoked or expired."""
     return Unauthorized(
-        "this API key is not valid: it was mistyped or revoked; an admin of the org can make a new one"
+        "this API key is not valid: it was mistyped or revoked, or has expired; an admin of the org "
+        "can make a new one"
     )
 
 
@@ -121,10 +52,10 @@ class NewKey(NamedTuple):
 class Authenticator:
     """Finds the principal of a token."""
 
-    def __init__(self, database: Database, master_key: bytes, register: Register) -> None:
-        self._register = register
-        self._forged = register.reports
-        self.keys = ApiKeys(database, register)
+    def __init__(self, database: Database, master_key: bytes, validity: KeyValidity) -> None:
+        self.validity = validity
+        self._forged = validity.register.reports
+        self.keys = ApiKeys(database, validity.register)
         self._pepper = sealing.derive(master_key, "api-keys")
         self._cache: BoundedCache[str, tuple[Principal, float]] = BoundedCache(MAX_CACHED)
         self._refused: BoundedCache[str, float] = BoundedCache(MAX_REFUSED)
@@ -149,11 +80,7 @@ class Authenticator:
         if found is None or found[1] < time.monotonic():
             return None
         principal = found[0]
-        return principal if self.is_current(principal) else None
-
-    def is_current(self, principal: Principal) -> bool:
-        """Return whether a principal's key is still valid, as far as this process knows."""
-        return is_current(self._register, principal)
+        return principal if self.validity.is_current(principal) else None
 
     def _is_refused(self, token: str) -> bool:
         """Return whether a token was found invalid a moment ago."""
@@ -167,6 +94,12 @@ class Authenticator:
         if principal is None:
             raise no_longer_valid()
         return principal
+
+    async def renewed(self, principal: Principal) -> Principal | None:
+        """Return a principal that was admitted as it is now; None if its key is no longer valid."""
+        with asking(Work.VITAL, principal.owner):
+            record = await self.keys.find(principal.key_id)
+        return None if record is None else self._principal(record)
 
     async def _look_up(self, token: str) -> Principal | None:
         match = _TOKEN.fullmatch(token)
@@ -197,13 +130,27 @@ class Authenticator:
             self._cache.put(token, (principal, time.monotonic() + TTL_S))
 
     def _check(self, record: ApiKeyRecord | None, secret: str) -> Principal | None:
-        if record is None or not record.is_valid:
+        if record is None or not hmac.compare_digest(record.row.secret_hash, self._hash(secret)):
             return None
-        if not hmac.compare_digest(record.secret_hash, self._hash(secret)):
+        return self._principal(record)
+
+    def is_valid(self, record: ApiKeyRecord) -> bool:
+        """Return whether requests with a key are let in now, from its addresses."""
+        return record.is_valid(to_datetime(self.validity.now_us()))
+
+    def _principal(self, record: ApiKeyRecord) -> Principal | None:
+        row, role = record.row, role_of(record.row.role)
+        if role is None or not self.is_valid(record):
             return None
-        role, mac = Role(record.role), record.mac.hex()
         return Principal(
-            record.id, record.org_id, role, mac, record.revocations, record.system_revocations
+            row.id,
+            row.org_id,
+            role,
+            record.mac.hex(),
+            record.revocations,
+            record.system_revocations,
+            NEVER_US if row.expires_at is None else from_datetime(row.expires_at),
+            networks(row.allowed_cidrs),
         )
 
     async def _report(self, record: ApiKeyRecord) -> None:
@@ -215,7 +162,7 @@ class Authenticator:
         await self._forged.store(record.org_id, detail)
 
     def forget(self, key_id: str) -> None:
-        """Drop a revoked key from the cache."""
+        """Drop a revoked or changed key from the cache."""
         self._forgotten += 1
         marker = f"quire_live_{key_id}_"
         for token in [token for token in self._cache if token.startswith(marker)]:

@@ -12,12 +12,12 @@ from typing import Final
 
 from ledger.core.sequencer import AcknowledgedHeads
 from ledger.storage import orgs
-from ledger.storage.api_keys import ApiKeyRow
 from ledger.storage.database import Database
 from server.access.administering import administering
 from server.access.administration import Administration, Conflict
 from server.access.auth import Authenticator, NewKey
-from server.access.platform_keys import PLATFORM_KEY, KeyFile, state_of
+from server.access.keys.changes import AskedKey, KeyChanges
+from server.access.keys.platform_keys import PLATFORM_KEY, KeyFile, state_of
 from server.keys.first_start import ServerSecrets, create_private_file, read_private_file
 from server.keys.keyring import LiveKeyring
 from server.refusal import StartupRefused
@@ -25,6 +25,8 @@ from server.settings import Settings
 
 DEMO_KEY: Final = "demo-admin.key"
 DEMO_ORG: Final = "demo"
+FIRST: Final = "first start"
+"""The name of keys that the first start makes; they never expire."""
 
 
 __all__ = ["DEMO_KEY", "DEMO_ORG", "PLATFORM_KEY", "begin"]
@@ -39,13 +41,13 @@ async def begin(
     """
     keyring = LiveKeyring.of(settings, secrets.keyring)
     async with administering(database, keyring, secrets.master_key, heads) as administration:
-        authenticator = Authenticator(database, secrets.master_key, administration.register)
+        authenticator = Authenticator(database, secrets.master_key, administration.validity)
         platform_keys = await authenticator.keys.of_org(None)
-        if not any(key.is_valid for key in platform_keys):
+        if not any(map(authenticator.is_valid, platform_keys)):
             new = await _file_key(settings.data_dir / PLATFORM_KEY, authenticator)
             if new is not None:
-                key = ApiKeyRow(new.key_id, None, "first start", "platform", new.secret_hash)
-                await administration.add_key(key, None)
+                key = AskedKey(new.key_id, None, FIRST, "platform", new.secret_hash, None)
+                await KeyChanges(administration).add(key, None)
         if settings.embedded:
             await _demo(settings, database, authenticator, administration)
         return await state_of(settings.data_dir / PLATFORM_KEY, authenticator)
@@ -63,13 +65,13 @@ async def _demo(
         except Conflict:
             return
     demo = await orgs.org_by_slug(database, DEMO_ORG)
-    if demo is None or await authenticator.keys.of_org(demo.id):
+    if demo is None or await authenticator.keys.page(demo.id, "", 1):
         return
     new = await _file_key(settings.data_dir / DEMO_KEY, authenticator)
     if new is None:
         return
-    key = ApiKeyRow(new.key_id, demo.id, "first start", "admin", new.secret_hash)
-    await administration.add_key(key, DEMO_ORG)
+    key = AskedKey(new.key_id, demo.id, FIRST, "admin", new.secret_hash, None)
+    await KeyChanges(administration).add(key, DEMO_ORG)
 
 
 async def _file_key(path: Path, authenticator: Authenticator) -> NewKey | None:

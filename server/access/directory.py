@@ -22,7 +22,7 @@ from ledger.storage import orgs
 from ledger.storage.asking import Work, asking
 from ledger.storage.database import Database
 from ledger.storage.orgs import OrgRecord
-from server.access.auth import Principal
+from server.access.principal import Principal
 from server.access.rights import Right
 
 MAX_CACHED: Final = 100_000

@@ -2,11 +2,13 @@
 
 from typing import Final
 
+from server.access.settings import AccessSettings
 from server.feature import Command, DataFile, EntryKind, Feature
 
 FEATURE: Final = Feature(
     name="access",
-    routes=("server.http.routes.tenants:router",),
+    routes=("server.http.routes.tenants:router", "server.http.routes.keys:router"),
+    settings=(AccessSettings,),
     tags={"Orgs and keys": "Tenants and their API keys."},
     administrative=True,
     commands={
@@ -22,6 +24,13 @@ FEATURE: Final = Feature(
             "quire.org_restored", "In the trail `system`: an org came back from its archive."
         ),
         EntryKind("quire.key_created", "In the trail `system`: an API key was created."),
+        EntryKind(
+            "quire.key_changed",
+            "In the trail `system`: the name of an API key was changed, or its addresses.",
+        ),
+        EntryKind(
+            "quire.key_rotated", "In the trail `system`: an API key was replaced by a new one."
+        ),
         EntryKind("quire.key_revoked", "In the trail `system`: an API key was revoked."),
         EntryKind("quire.org_frozen", "In the trail `system`: an org was frozen, and why."),
     ),

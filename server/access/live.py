@@ -1,4 +1,4 @@
-"""The requests that are being answered, so that those of a revoked key end within a second."""
+"""The requests that are being answered, so that those of an ended key end within a second."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ledger.errors import StorageError
-from server.access.auth import Principal
+from ledger.errors import QueueFull, StorageError
+from server.access.auth import Authenticator
+from server.access.principal import Principal
+from server.addresses import ClientAddress
 
 POLL_S: Final = 0.25
 """Pause between two looks at all live requests: what the process knows, without a query."""
+RENEW_S: Final = 0.5
+"""How long a changed key is looked up; a request of one that is not found in time ends."""
 
 
 class LiveRequest:
     """One request: whether it may be broken off, and whether it was because its key ended."""
 
-    __slots__ = ("ended", "interruptible", "principal")
+    __slots__ = ("address", "ended", "interruptible", "principal")
 
-    def __init__(self, principal: Principal, *, interruptible: bool) -> None:
+    def __init__(
+        self, principal: Principal, address: ClientAddress, *, interruptible: bool
+    ) -> None:
         self.principal = principal
+        self.address = address
         self.interruptible = interruptible
         self.ended = False
 
@@ -29,26 +36,30 @@ class LiveRequests:
     """The live requests of one process, each with the task that answers it."""
 
     def __init__(
-        self, is_current: Callable[[Principal], bool], catch_up: Callable[[], Awaitable[None]]
+        self, authenticator: Authenticator, catch_up: Callable[[], Awaitable[None]]
     ) -> None:
-        self._is_current = is_current
+        self._authenticator = authenticator
+        self._validity = authenticator.validity
         self._catch_up = catch_up
         self._live: dict[asyncio.Task[object], LiveRequest] = {}
         self._announced = asyncio.Event()
 
-    def add(self, principal: Principal, *, interruptible: bool) -> LiveRequest:
+    def add(
+        self, principal: Principal, address: ClientAddress, *, interruptible: bool
+    ) -> LiveRequest:
         """Add the request that the current task answers; it is removed when the task ends."""
         task = asyncio.current_task()
         assert task is not None
-        live = self._live[task] = LiveRequest(principal, interruptible=interruptible)
+        live = LiveRequest(principal, address, interruptible=interruptible)
+        self._live[task] = live
         task.add_done_callback(self._forget)
         return live
 
     def _forget(self, task: asyncio.Task[object]) -> None:
         self._live.pop(task, None)
 
-    def revoked(self) -> None:
-        """Look again soon: a revocation was announced."""
+    def changed(self) -> None:
+        """Look again soon: the change of a key was announced."""
         self._announced.set()
 
     async def watch(self) -> None:
@@ -61,10 +72,37 @@ class LiveRequests:
                 self._announced.clear()
                 with contextlib.suppress(StorageError):  # the register is followed each second
                     await self._catch_up()
-            self._end_stale()
+            await self._end_stale()
 
-    def _end_stale(self) -> None:
-        for task, live in list(self._live.items()):
-            if live.interruptible and not live.ended and not self._is_current(live.principal):
+    async def _end_stale(self) -> None:
+        stale = [
+            (task, live)
+            for task, live in self._live.items()
+            if live.interruptible
+            and not live.ended
+            and not self._validity.is_current(live.principal)
+        ]
+        if not stale:
+            return
+        changed = list({live.principal for _, live in stale})
+        renewed = dict(
+            zip(changed, await asyncio.gather(*map(self._renewed, changed)), strict=True)
+        )
+        for task, live in stale:
+            now = renewed[live.principal]
+            if task not in self._live:  # it was answered meanwhile
+                continue
+            if now is not None and now.admits(live.address):
+                live.principal = now
+            else:
                 live.ended = True
                 task.cancel()
+
+    async def _renewed(self, principal: Principal) -> Principal | None:
+        """Return a principal whose key was changed as it is now; None if the key ended, or may have."""
+        if self._validity.has_expired(principal):
+            return None
+        with contextlib.suppress(StorageError, QueueFull, TimeoutError):
+            async with asyncio.timeout(RENEW_S):
+                return await self._authenticator.renewed(principal)
+        return None

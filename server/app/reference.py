@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from server import metrics
+from server.access.rights import rights, table
 from server.app.features import FEATURES
 from server.feature import Feature, added_settings
 from server.settings import documented
@@ -35,6 +36,7 @@ def tables(features: Sequence[Feature] = FEATURES) -> dict[str, str]:
             ("name", "content"),
             [(f"`{file.name}`", file.content) for each in features for file in each.data_files],
         ),
+        "rights": _table(*table(rights())),
         "entry-kinds": _table(
             ("event type", "meaning"),
             [(f"`{kind.event_type}`", kind.says) for each in features for kind in each.entry_kinds],

@@ -20,13 +20,16 @@ from litestar.params import QueryParameter
 
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended, KeyDigest, StaleKey
+from ledger.entry import has_control
 from ledger.errors import DatabaseUnavailable
 from ledger.event import Event
 from ledger.storage.asking import STRANGERS, ask_for
-from server.access.auth import Forbidden, Principal, Unauthorized, no_longer_valid, token_of
+from server.access.auth import token_of
 from server.access.permits import append_permits
+from server.access.principal import AddressNotAllowed, Forbidden, Principal, Unauthorized
 from server.http.contract import ADMITTED, CONTRACT, ORG, RouteContract
 from server.http.problems import BadRequest
+from server.http.protocol.address import address_of
 from server.http.protocol.wellformed import HEADERS
 from server.trails.services import Services
 
@@ -62,8 +65,10 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     await let_in(connection, contract, connection.path_params.get(ORG))
     _, principal = _admitted(connection)
     if principal is not None:
-        live = services_of(connection).live
-        connection.scope["state"][LIVE] = live.add(principal, interruptible=not contract.writes)
+        live, address = services_of(connection).live, address_of(connection.scope)
+        connection.scope["state"][LIVE] = live.add(
+            principal, address, interruptible=not contract.writes
+        )
     refuse_other_integers(connection)
 
 
@@ -103,8 +108,19 @@ async def _principal(request: HttpRequest, services: Services) -> Principal:
         raise Unauthorized("send an API key as 'Authorization: Bearer …' or 'x-api-key: …'")
     authenticator = services.authenticator
     principal = authenticator.cached(token) or await authenticator.principal(token)
+    if principal.allowed:
+        require_address(request, principal)
+    services.key_uses.note(principal.key_id)
     refuse_ignored(request)
     return principal
+
+
+def require_address(request: HttpRequest, principal: Principal) -> None:
+    """Raise AddressNotAllowed if a key may not be used from the address of a request."""
+    address = address_of(request.scope)
+    if not principal.admits(address):
+        services_of(request).refused_addresses.note(principal, address)
+        raise AddressNotAllowed
 
 
 async def append_permitted(
@@ -112,14 +128,14 @@ async def append_permitted(
 ) -> Appended:
     """Append events for a request's caller, if there is a key its transaction checks it again."""
     services = services_of(request)
-    append, register = services.appender.append, services.register
+    append, validity = services.appender.append, services.authenticator.validity
     _, principal = _admitted(request)
     if principal is None:
         return await append(org, events, idempotency=key)
     return await permitted(
         request,
         principal,
-        lambda by: append(org, events, idempotency=key, permits=append_permits(register, by)),
+        lambda by: append(org, events, idempotency=key, permits=append_permits(validity, by)),
     )
 
 
@@ -128,18 +144,18 @@ async def permitted(
 ) -> T:
     """Write something for a caller, whose key the transaction checks again.
 
-    Raises Unauthorized if the key was revoked since it was admitted; nothing is written then.
+    Raises Unauthorized if the key ended since it was admitted; nothing is written then.
     """
     for _ in range(MAX_LOOKS):
         try:
             return await act(principal)
         except StaleKey:
             principal = await _renewed(request, principal)
-    raise DatabaseUnavailable("API keys of this org are revoked faster than a change is written")
+    raise DatabaseUnavailable("API keys of this org are changed faster than a request is written")
 
 
 async def _renewed(request: HttpRequest, principal: Principal) -> Principal:
-    """Return the principal of a request's key as it is now. Raises Unauthorized."""
+    """Return the principal of a request's key as it is now. Raises Unauthorized, AddressNotAllowed."""
     authenticator = services_of(request).authenticator
     authenticator.forget(principal.key_id)
     token = token_of(headers_of(request))
@@ -147,6 +163,7 @@ async def _renewed(request: HttpRequest, principal: Principal) -> Principal:
     state = request.scope["state"]
     org, _ = state[ADMITTED]
     renewed = await authenticator.principal(token)
+    require_address(request, renewed)
     state[ADMITTED] = org, renewed
     return renewed
 
@@ -156,16 +173,22 @@ def interruptible(request: HttpRequest) -> None:
     request.scope["state"][LIVE].interruptible = True
 
 
-def require_current(request: HttpRequest) -> None:
-    """Raise Unauthorized if the key of an admitted request was revoked meanwhile."""
-    if not has_current_key(request):
-        raise no_longer_valid()
-
-
-def has_current_key(request: HttpRequest) -> bool:
-    """Return whether the key of an admitted request is still valid; True if it needed none."""
+async def require_current(request: HttpRequest) -> None:
+    """Raise Unauthorized if the key of an admitted request ended meanwhile."""
     _, principal = _admitted(request)
-    return principal is None or services_of(request).authenticator.is_current(principal)
+    if principal is not None and not services_of(request).authenticator.validity.is_current(
+        principal
+    ):
+        await _renewed(request, principal)
+
+
+async def has_current_key(request: HttpRequest) -> bool:
+    """Return whether the key of an admitted request is still valid; True if it needed none."""
+    try:
+        await require_current(request)
+    except (Unauthorized, AddressNotAllowed):
+        return False
+    return True
 
 
 def services_of(request: HttpRequest) -> Services:
@@ -227,6 +250,13 @@ def log_of(request: HttpRequest, slug: str) -> tuple[OrgFacts, bool]:
 def _admitted(request: HttpRequest) -> Admitted:
     admitted: Admitted = request.scope["state"][ADMITTED]
     return admitted
+
+
+def clean(field: str, text: str) -> str:
+    """Return a text that the database can store. Raises BadRequest."""
+    if has_control(text):
+        raise BadRequest(f"{field} has a control character; remove it")
+    return text
 
 
 def refuse_unknown(request: HttpRequest, known: frozenset[str]) -> None:

@@ -12,9 +12,10 @@ from typing import Any, Final, Generic, TypeVar
 from ledger.errors import StorageError
 from ledger.storage import archive_cost, indexing, trees
 from server import metrics
-from server.access.auth import Unauthorized, token_of
+from server.access.auth import token_of
+from server.access.principal import AddressNotAllowed, Unauthorized
 from server.access.rights import May
-from server.http.caller import HttpRequest, headers_of, services_of
+from server.http.caller import HttpRequest, headers_of, require_address, services_of
 from server.settings import Settings
 from server.trails.readiness import DatabaseState, database_state
 from server.trails.services import Services
@@ -58,7 +59,13 @@ async def may_see_details(request: HttpRequest) -> bool:
     try:
         async with asyncio.timeout(KEY_S):
             principal = await services.authenticator.principal(token)
-    except (Unauthorized, StorageError, TimeoutError):  # no key is checked without the database
+            require_address(request, principal)
+    except (
+        Unauthorized,
+        AddressNotAllowed,
+        StorageError,
+        TimeoutError,
+    ):  # no key is checked without the database
         return False
     return principal.may(May.PLATFORM)
 

@@ -51,6 +51,14 @@ SlugCursor = Annotated[
         schema_extra={"examples": ["acme"]},
     ),
 ]
+KeyCursor = Annotated[
+    str,
+    QueryParameter(
+        max_length=64,
+        description="next_cursor of the page before; none: the first page",
+        schema_extra={"examples": ["9f86d081884c7d65"]},
+    ),
+]
 MAX_EVENT = 2**63 - 1
 BeforeEvent = Annotated[
     int,

@@ -25,7 +25,7 @@ from ledger.errors import (
 from ledger.malformed import misfit
 from ledger.rows import RowNotAuthentic
 from server import metrics
-from server.access.auth import Forbidden, Unauthorized
+from server.access.principal import Forbidden, Unauthorized
 from server.http.contract import ADMITTED
 from server.http.protocol.reads import allowed
 from server.trails.appending import UnsupportedBody

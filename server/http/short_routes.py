@@ -37,7 +37,8 @@ from server.http.problems import (
 from server.http.protocol.address import PROXY_RULES, ProxyRules
 from server.http.protocol.bytes_response import BytesResponse
 from server.http.protocol.reads import HeadersOnly, answer_options, methods_of
-from server.http.routes import appends, log
+from server.http.routes import log
+from server.http.routes.appending import appends
 from server.settings import Settings
 
 ORGS: Final = "/v1/orgs/"

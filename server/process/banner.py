@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from server.access.beginnings import DEMO_KEY, DEMO_ORG
-from server.access.platform_keys import PLATFORM_KEY, ROTATE, KeyFile
+from server.access.keys.platform_keys import PLATFORM_KEY, ROTATE, KeyFile
 from server.settings import Settings
 
 

@@ -34,7 +34,7 @@ from ledger.storage.dropped_months import set_keep_months
 from ledger.storage.lock_waits import log_lock_waits
 from ledger.storage.orgs import any_org
 from server.access.beginnings import DEMO_KEY, PLATFORM_KEY, begin
-from server.access.platform_keys import KeyFile
+from server.access.keys.platform_keys import KeyFile
 from server.http.protocol.listening import listen
 from server.http.protocol.open_files import raise_limit
 from server.http.protocol.watching.limits import RESERVED_CONNECTIONS

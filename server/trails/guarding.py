@@ -24,8 +24,8 @@ from ledger.storage.database import Database
 from ledger.storage.trail import AppendTransaction
 from server import metrics
 from server.access.administration import Administration
-from server.access.auth import Principal
 from server.access.permits import holding
+from server.access.principal import Principal
 from server.trails.appending import append_sealed
 from server.trails.entry_kinds import DISCLOSED, ERASED, THAWED
 
@@ -179,7 +179,7 @@ class TrailGuard:
             # One entry of this trail is both.
             payload, about = {**payload, "register": about.change}, None
         if about is None:  # else the change's own entry is refused
-            effect = holding(self.register, by, effect)
+            effect = holding(self._administration.validity, by, effect)
         body = msgspec.json.encode(payload)
         event = Event(msgspec.json.decode(body, type=EventFields), body)
 

@@ -32,7 +32,7 @@ from ledger.core.verification.jobs import VerificationJobs
 from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.extent import SigningLimits
 from ledger.core.verification.work.row_check import RowTrust
-from ledger.errors import ClockUnsteady
+from ledger.errors import ClockUnsteady, StorageError
 from ledger.intake import IntakeLimits
 from ledger.keys import SigningKeyring
 from ledger.sealing import index_key, row_key
@@ -46,8 +46,13 @@ from server import metrics
 from server.access.administration import Administration
 from server.access.auth import Authenticator
 from server.access.directory import Directory
+from server.access.keys.changes import KeyChanges
+from server.access.keys.refused_addresses import RefusedAddresses
+from server.access.keys.usage import KeyUsage
 from server.access.live import LiveRequests
+from server.access.principal import KeyValidity
 from server.access.quotas import Quotas
+from server.access.settings import AccessSettings
 from server.feature import load
 from server.keys.first_start import ServerSecrets
 from server.keys.head_memory import open_heads
@@ -104,15 +109,19 @@ class Services:
         self.appender = self._appender(secrets.master_key)
         self.quotas = Quotas(database, rows)
         self.forged_rows = self.register.reports
+        validity = KeyValidity(self.register, clock.wall.unbroken_us)
         self.administration = Administration(
             database,
             self.sequencer,
-            self.register,
+            validity,
             lambda slug: new_org_key(secrets.master_key, slug),
         )
         self.signer_freezes = SignerFreezes(database, self.register, self.sequencer)
-        self.authenticator = Authenticator(database, secrets.master_key, self.register)
-        self.live = LiveRequests(self.authenticator.is_current, self.register.catch_up)
+        self.key_changes = KeyChanges(self.administration, settings.of(AccessSettings).max_keys)
+        self.authenticator = Authenticator(database, secrets.master_key, validity)
+        self.key_uses = KeyUsage(database, validity.now_us)
+        self.refused_addresses = RefusedAddresses(database)
+        self.live = LiveRequests(self.authenticator, self.register.catch_up)
         self.directory = Directory(database, self.register)
         self.guard = TrailGuard(database, self.sequencer, self.sealer, self.administration)
         self.trust = TrustSource(settings)
@@ -254,6 +263,8 @@ class Services:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(StorageError):  # uses of the last minute
+            await self.key_uses.store()
         await self.clock.close(self.database)
         await self.trail.close()
         with contextlib.suppress(HeadMemoryUnavailable):  # the kernel writes it later

@@ -54,12 +54,12 @@ async def watch_lateness(services: Services) -> None:
 async def follow_notifications(services: Services) -> None:
     """Drop cached values that another process changed."""
 
-    def revoked(key_id: str) -> None:
+    def key_changed(key_id: str) -> None:
         services.authenticator.forget(key_id)
-        services.live.revoked()
+        services.live.changed()
 
     def missed() -> None:
-        services.live.revoked()
+        services.live.changed()
         services.authenticator.forget_all()
         services.directory.forget_all()
         services.growth.announced("")
@@ -67,7 +67,7 @@ async def follow_notifications(services: Services) -> None:
     await listen.follow(
         services.database.url,
         {
-            "quire_keys": revoked,
+            "quire_keys": key_changed,
             "quire_orgs": services.directory.forget,
             "quire_checkpoints": services.growth.announced,
         },
@@ -78,6 +78,11 @@ async def follow_notifications(services: Services) -> None:
 async def end_revoked(services: Services) -> None:
     """End the streams and waiting requests of keys that are no longer valid."""
     await services.live.watch()
+
+
+async def note_key_uses(services: Services) -> None:
+    """Store when API keys were last used."""
+    await services.key_uses.keep_storing()
 
 
 async def follow_register(services: Services) -> None:

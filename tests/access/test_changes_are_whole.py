@@ -7,6 +7,7 @@ connection would; the step is a double that cuts its own connection.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from itertools import count
 from secrets import token_hex
 from typing import Any
@@ -18,10 +19,12 @@ from ledger.errors import DatabaseUnavailable
 from ledger.sealing import row_key
 from ledger.storage import database as storage
 from ledger.storage import orgs
-from ledger.storage.api_keys import ApiKeyRow
+from ledger.storage.api_keys import ApiKeyRecord
 from ledger.storage.trail import AppendTransaction
 from server.access.administration import Administration
-from server.access.api_keys import ApiKeys
+from server.access.auth import NewKey
+from server.access.keys.api_keys import ApiKeys
+from server.access.keys.changes import AskedKey, KeyChanges, KeyEnded
 from tests.support.broken_steps import broken, broken_statement
 from tests.support.clusters import Database
 from tests.support.orgs import MASTER_KEY, at_work
@@ -33,9 +36,9 @@ AT_ONCE = "change_at_once"
 
 
 def steps_of(act: Act) -> list[str]:
-    """The steps of a change: a revocation has statements of its own, for several rows."""
+    """The steps of a change: that of a key has statements of its own, for several rows."""
     several = [step for step in STEPS if step != "change_rows"]
-    return several if act is revoke else [AT_ONCE, *STEPS]
+    return several if act in OF_KEYS.values() else [AT_ONCE, *STEPS]
 
 
 def forget_the_end(work: Administration) -> None:
@@ -79,17 +82,41 @@ async def change(database: storage.Database, work: Administration, slug: str) ->
 async def add_key(database: storage.Database, work: Administration, slug: str) -> None:
     record = await orgs.org_by_slug(database, slug)
     assert record is not None
-    await work.add_key(ApiKeyRow(token_hex(8), record.id, "new", "viewer", b"h" * 32), slug)
+    await KeyChanges(work).add(AskedKey(token_hex(8), record.id, "new", "viewer", b"h" * 32), slug)
+
+
+async def first_key(database: storage.Database, work: Administration, slug: str) -> ApiKeyRecord:
+    record = await orgs.org_by_slug(database, slug)
+    assert record is not None
+    return (await ApiKeys(database, work.register).of_org(record.id))[0]
+
+
+async def rename(database: storage.Database, work: Administration, slug: str) -> None:
+    key = await first_key(database, work, slug)
+    await KeyChanges(work).change(key, slug, "key:1", name=token_hex(4), allowed_cidrs="10.0.0.0/8")
+
+
+async def rotate(database: storage.Database, work: Administration, slug: str) -> None:
+    """Rotate the first key; once more after an answer was lost, it is refused."""
+    key = await first_key(database, work, slug)
+    new, changes = NewKey(token_hex(8), "", b"n" * 32), KeyChanges(work)
+    if key.row.rotated_to is None:
+        await changes.rotate(key, new, slug, "key:1", overlap=timedelta(hours=1), may_last=False)
+    key = await first_key(database, work, slug)
+    successor = await ApiKeys(database, work.register).find(key.row.rotated_to or "")
+    assert successor is not None
+    assert (successor.row.name, successor.row.role) == (key.row.name, key.row.role)
+    with pytest.raises(KeyEnded, match="was rotated before"):
+        await changes.rotate(key, new, slug, "key:1", overlap=timedelta(0), may_last=False)
 
 
 async def revoke(database: storage.Database, work: Administration, slug: str) -> None:
-    record = await orgs.org_by_slug(database, slug)
-    assert record is not None
-    (key,) = await ApiKeys(database, work.register).of_org(record.id)
-    assert await work.revoke_key(key, slug) or key.revoked_at is not None
+    key = await first_key(database, work, slug)
+    assert await KeyChanges(work).revoke(key, slug) or key.row.revoked_at is not None
 
 
-ACTS = {"create": create, "change": change, "add a key": add_key, "revoke": revoke}
+OF_KEYS = {"rename a key": rename, "rotate": rotate, "revoke": revoke}
+ACTS = {"create": create, "change": change, "add a key": add_key, **OF_KEYS}
 
 
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS.keys())
@@ -101,7 +128,9 @@ async def test_a_change_that_breaks_at_any_step_is_whole(
             for after in (False, True):
                 slug = f"org-{token_hex(4)}"
                 org = await work.create_org(slug, "One", "plain")
-                await work.add_key(ApiKeyRow(token_hex(8), org.id, "k", "admin", b"h" * 32), slug)
+                await KeyChanges(work).add(
+                    AskedKey(token_hex(8), org.id, "k", "admin", b"h" * 32), slug
+                )
                 if step != AT_ONCE:
                     forget_the_end(work)
                 with monkeypatch.context() as patched:
@@ -118,7 +147,7 @@ async def test_a_change_that_can_not_be_made_leaves_neither_row_nor_entry(
         work.sequencer._committer._retry_s = 0.1
         slug = f"org-{token_hex(4)}"
         org = await work.create_org(slug, "One", "plain")
-        await work.add_key(ApiKeyRow(token_hex(8), org.id, "k", "admin", b"h" * 32), slug)
+        await KeyChanges(work).add(AskedKey(token_hex(8), org.id, "k", "admin", b"h" * 32), slug)
         before = await consistent(database)
         for act in ACTS.values():
             for step in [step for step in steps_of(act)[:-1] if step != AT_ONCE]:
@@ -131,17 +160,20 @@ async def test_a_change_that_can_not_be_made_leaves_neither_row_nor_entry(
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_a_revocation_that_breaks_at_any_statement_is_whole(
-    shared_database: Database, monkeypatch: pytest.MonkeyPatch, *, after: bool
+@pytest.mark.parametrize("act", OF_KEYS.values(), ids=OF_KEYS.keys())
+async def test_a_change_of_a_key_that_breaks_at_any_statement_is_whole(
+    shared_database: Database, monkeypatch: pytest.MonkeyPatch, act: Act, *, after: bool
 ) -> None:
     async with at_work(shared_database) as (database, work):
         for number in count():
             slug = f"org-{token_hex(4)}"
             org = await work.create_org(slug, "One", "plain")
-            await work.add_key(ApiKeyRow(token_hex(8), org.id, "k", "admin", b"h" * 32), slug)
+            await KeyChanges(work).add(
+                AskedKey(token_hex(8), org.id, "k", "admin", b"h" * 32), slug
+            )
             with monkeypatch.context() as patched:
                 cuts = broken_statement(patched, number, after=after)
-                await revoke(database, work, slug)
+                await act(database, work, slug)
             await consistent(database)
             if not cuts:
                 break

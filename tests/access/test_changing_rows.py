@@ -16,13 +16,13 @@ from ledger.core.sequencer.outcome import BatchOutcome
 from ledger.errors import OrgFrozen
 from ledger.storage import database as storage
 from ledger.storage import orgs
-from ledger.storage.api_keys import ApiKeyRow
 from ledger.storage.entries.heads import KnownEnd
 from ledger.storage.entries.writing import with_change
 from ledger.storage.row_changes import RowChange, RowImpossible
 from ledger.storage.trail import AppendTransaction, CommitUnknown, HeadMove, settle
 from server.access.administration import Administration, Conflict
-from server.access.api_keys import ApiKeys
+from server.access.keys.api_keys import ApiKeys
+from server.access.keys.changes import AskedKey, KeyChanges
 from tests.support import blocks
 from tests.support.appending import superuser
 from tests.support.clusters import Database
@@ -79,14 +79,14 @@ async def test_kinds_of_changes_go_together(
 ) -> None:
     async with at_work(database_of_module) as (database, work):
         org = await work.create_org(slug(), "Org", "plain")
-        key = ApiKeyRow(token_hex(8), org.id, "k", "viewer", b"h" * 32)
-        gone = ApiKeyRow(token_hex(8), 2**40, "k", "viewer", b"h" * 32)
+        key = AskedKey(token_hex(8), org.id, "k", "viewer", b"h" * 32)
+        gone = AskedKey(token_hex(8), 2**40, "k", "viewer", b"h" * 32)
         sizes = counted(work, monkeypatch)
         answers = await asyncio.gather(
             work.change_org(org.id, name="One", log_public=None),
             work.change_org(org.id, name="Two", log_public=None),
-            work.add_key(key, org.slug),
-            work.add_key(gone, org.slug),
+            KeyChanges(work).add(key, org.slug),
+            KeyChanges(work).add(gone, org.slug),
             work.create_org(slug(), "Org", "sealed"),
             return_exceptions=True,
         )
@@ -231,9 +231,11 @@ async def test_a_row_that_the_database_refuses_holds_up_no_other(
 async def test_a_key_that_was_revoked_twice_is_refused_once(database_of_module: Database) -> None:
     async with at_work(database_of_module) as (database, work):
         org = await work.create_org(slug(), "Org", "plain")
-        key = ApiKeyRow(token_hex(8), org.id, "k", "viewer", b"h" * 32)
-        await work.add_key(key, org.slug)
+        key = AskedKey(token_hex(8), org.id, "k", "viewer", b"h" * 32)
+        await KeyChanges(work).add(key, org.slug)
         found = await ApiKeys(database, work.register).find(key.id)
         assert found is not None
-        answers = await asyncio.gather(*(work.revoke_key(found, org.slug) for _ in range(4)))
+        answers = await asyncio.gather(
+            *(KeyChanges(work).revoke(found, org.slug) for _ in range(4))
+        )
         assert sorted(answers) == [False, False, False, True]

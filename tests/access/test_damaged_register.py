@@ -19,8 +19,8 @@ from ledger.sealing import row_key
 from ledger.storage import database as storage
 from ledger.storage import orgs
 from ledger.storage import register as register_storage
-from ledger.storage.api_keys import ApiKeyRow
-from server.access.api_keys import ApiKeys
+from server.access.keys.api_keys import ApiKeys
+from server.access.keys.changes import AskedKey, KeyChanges
 from tests.support import blocks
 from tests.support.appending import superuser
 from tests.support.clusters import Database
@@ -113,14 +113,14 @@ async def test_a_head_row_that_is_set_back_hides_no_change(database: Database) -
     """The server's role may change head rows: so it six_orgs other processes overlook a revocation."""
     async with at_work(database) as (opened_, work):
         org = await work.create_org("org-0", "Org", "plain")
-        key = ApiKeyRow(token_hex(8), org.id, "k", "viewer", b"h" * 32)
-        await work.add_key(key, "org-0")
+        key = AskedKey(token_hex(8), org.id, "k", "viewer", b"h" * 32)
+        await KeyChanges(work).add(key, "org-0")
         other = Register(opened_, lambda _: RING, row_key(MASTER_KEY))
         assert await other.open()
         found = await ApiKeys(opened_, other).find(key.id)
         assert found is not None
-        assert found.is_valid
-        assert await work.revoke_key(found, "org-0")
+        assert found.is_authentic
+        assert await KeyChanges(work).revoke(found, "org-0")
         system = await orgs.org_by_slug(opened_, "system")
         assert system is not None
         attacker = await asyncpg.connect(database.server_url)
@@ -134,7 +134,7 @@ async def test_a_head_row_that_is_set_back_hides_no_change(database: Database) -
         await other.catch_up()
         again = await ApiKeys(opened_, other).find(key.id)
         assert again is not None
-        assert not again.is_valid
+        assert not again.is_authentic
 
 
 async def plant_after(connection: asyncpg.Connection[Any], org_id: int) -> None:

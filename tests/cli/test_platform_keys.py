@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from server.access.platform_keys import KeyFile
+from server.access.keys.platform_keys import KeyFile
 from server.process.banner import banner
 from server.process.serve import prepare
 from tests.cli.commands import call, run

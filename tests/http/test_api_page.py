@@ -13,7 +13,7 @@ from tests.support.serving import Server
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 ALWAYS = {"401", "403", "404", "429", "503"}
-ALL_ROLES = {"Any valid key.", "Roles: admin, member, platform, viewer."}
+ALL_ROLES = {"Any valid key.", "Roles: admin, auditor, member, platform, viewer."}
 
 
 def row(method: str, path: str) -> str:

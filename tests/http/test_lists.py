@@ -25,7 +25,6 @@ PARTS = {
     "/v1/orgs/{org}/consistency": "the hashes of one proof",
     "/v1/log/consistency": "the hashes of one proof",
     "/v1/log/keys": "one signed history, of which a part can't be verified",
-    "/v1/orgs/{org}/keys": "bounded by the number of live keys",
 }
 """Answers with a list that is a part of one thing, and bounded with it."""
 
@@ -40,6 +39,7 @@ class Listed(typing.NamedTuple):
 
 LISTS = [
     Listed("/v1/orgs", "orgs", "slug"),
+    Listed("/v1/orgs/{org}/keys", "keys", "id"),
     Listed("/v1/orgs/{org}/entries", "entries", "seq"),
     Listed("/v1/orgs/{org}/checkpoints", "checkpoints", "size"),
     Listed("/v1/orgs/{org}/security-events", "events", "id"),
@@ -90,13 +90,14 @@ def pages(get: Callable[[str], Any], path: str, limit: int) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def filled(shared_server: Server) -> Server:
-    """A server with five rows in each list: five signed batches, events and orgs."""
+    """A server with five rows in each list: five signed batches, events, orgs and keys."""
     here = office(shared_server, count=1)
     for number in range(1, ROWS):
         here.append([event(number)])
         here.trees.sign()
         here.trees.anchor()
         shared_server.create_org()
+        shared_server.create_key(here.org, "viewer")
     shared_server.org, shared_server.admin_key = (
         here.org,
         shared_server.create_key(here.org, "admin"),
@@ -134,4 +135,5 @@ def test_the_client_follows_the_pages(filled: Server, monkeypatch: pytest.Monkey
     )
     with LedgerClient(filled.url, filled.admin_key, filled.org) as client:
         assert len([one.id for one in client.security_events()]) >= ROWS
+        assert len({one.id for one in client.keys()}) >= ROWS
         assert len({one.size for one in client.checkpoints()}) >= ROWS

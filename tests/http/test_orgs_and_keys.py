@@ -95,11 +95,18 @@ def test_a_key_is_shown_once_and_listed_without_its_secret(shared_server: Server
         "name": "billing",
         "role": "member",
         "created_at": new["created_at"],
+        "created_by": f"key:{admin.split('_')[2]}",
+        "expires_at": new["expires_at"],
+        "allowed_cidrs": [],
+        "last_used_at": None,
+        "rotated_to": None,
         "revoked_at": None,
+        "rotation_required": False,
         "authentic": True,
     }
     me = server.request("GET", "/v1/whoami", key=new["key"]).json()
-    assert me == {"key_id": new["id"], "role": "member", "org": org}
+    ends = new["expires_at"]
+    assert me == {"key_id": new["id"], "role": "member", "org": org, "expires_at": ends}
 
 
 @pytest.mark.parametrize("body", [

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ledger.storage.api_keys import ApiKeyRow
 from ledger.storage.database import Database
+from server.access.keys.changes import AskedKey
 from server.http.protocol.watching.receiving import body_of_request
 from tests.support.clusters import blocking
 from tests.support.raw_http import Line, head
@@ -163,13 +163,13 @@ def test_a_revoked_platform_key_writes_nothing_on_any_server(
     def run(work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, loop).result(60)
 
-    row = ApiKeyRow(new.key_id, None, "second", "platform", new.secret_hash)
-    run(services.administration.add_key(row, None))
+    asked = AskedKey(new.key_id, None, "second", "platform", new.secret_hash)
+    run(services.key_changes.add(asked, None))
     path = f"/v1/orgs/{org[0]}/entries"
     for server in (shared_server, deaf):
         assert server.request("POST", path, {"n": 1}, key=new.token).status == 201
     record = run(services.authenticator.keys.find(new.key_id))
-    assert run(services.administration.revoke_key(record, None))
+    assert run(services.key_changes.revoke(record, None))
     before = seq(shared_server, org)
     for server in (shared_server, deaf):
         refused(server.request("POST", path, {"n": 2}, key=new.token))

@@ -29,7 +29,7 @@ class Callers(NamedTuple):
     def call(self, method: str, path: str, key: str | None, **things: str) -> PeerAnswer:
         return self.server.request(
             method,
-            path.format_map({**self.things, **things}),
+            path.format_map({**self.things, **things}) + ROUTES[method, path].query,
             ROUTES[method, path].body,
             key=key,
         )
@@ -46,7 +46,7 @@ def callers(shared_server: Server) -> Callers:
         "platform": server.platform_key,
         "other tenant": server.create_org()[1],
     }
-    keys |= {role: server.create_key(org, role) for role in ("viewer", "member")}
+    keys |= {role: server.create_key(org, role) for role in ("viewer", "auditor", "member")}
     revoked = server.create_key(org, "admin")
     server.request("DELETE", f"/v1/orgs/{org}/keys/{revoked.split('_')[2]}", key=admin)
     keys["revoked"] = revoked

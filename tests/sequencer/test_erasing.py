@@ -23,6 +23,7 @@ from ledger.sealing import row_key
 from ledger.storage import subjects
 from ledger.storage.trail import AppendTransaction
 from server.access.administration import Administration
+from server.access.principal import KeyValidity
 from server.trails.appending import Appender
 from server.trails.entry_kinds import ERASED
 from server.trails.guarding import NothingToErase, TrailGuard
@@ -57,7 +58,8 @@ class Office:
 
 async def office(of: Process) -> Office:
     register = Register(of.database, lambda _: RING, row_key(MASTER_KEY))
-    administration = Administration(of.database, of.sequencer, register, lambda _: b"")
+    validity = KeyValidity(register, of.sequencer.clock)
+    administration = Administration(of.database, of.sequencer, validity, lambda _: b"")
     await administration.begin(adopts=True)
     sealer = Sealer(of.database, MASTER_KEY, register)
     return Office(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-ANY_ROLE = ("viewer", "member", "admin", "platform")
+ANY_ROLE = ("viewer", "auditor", "member", "admin", "platform")
 
 
 def allowed(status: int, *roles: str) -> dict[str, int]:
@@ -12,7 +12,7 @@ def allowed(status: int, *roles: str) -> dict[str, int]:
 
 
 def reads(status: int = 200) -> dict[str, int]:
-    return allowed(status, "viewer", "member", "admin", "platform")
+    return allowed(status, *ANY_ROLE)
 
 
 def writes(status: int = 201) -> dict[str, int]:
@@ -23,11 +23,20 @@ def administers(status: int = 200) -> dict[str, int]:
     return allowed(status, "admin", "platform")
 
 
+def lists_keys() -> dict[str, int]:
+    return allowed(200, "auditor", "member", "admin", "platform")
+
+
+def sees_events() -> dict[str, int]:
+    return allowed(200, "auditor", "admin", "platform")
+
+
 class Route(NamedTuple):
-    """A route, the status it answers each role with, and the body to send."""
+    """A route, the status it answers each role with, and the body and query to send."""
 
     expected: dict[str, int]
     body: Any = None
+    query: str = ""
 
 
 # A 404 or 409 means: the caller was let in, and the requested resource does not exist.
@@ -39,9 +48,12 @@ ROUTES = {
     ("PATCH", "/v1/orgs/{org}"): Route(administers(), {"name": "New name"}),
     ("POST", "/v1/orgs/{org}/thaw"): Route(administers(409), {"reason": "none"}),
     ("POST", "/v1/orgs/{org}/keys"): Route(administers(201), {"name": "k", "role": "viewer"}),
-    ("GET", "/v1/orgs/{org}/keys"): Route(administers()),
+    ("GET", "/v1/orgs/{org}/keys"): Route(lists_keys()),
+    ("PATCH", "/v1/orgs/{org}/keys/{key_id}"): Route(administers(404), {"name": "k"}),
+    ("POST", "/v1/orgs/{org}/keys/{key_id}/rotate"): Route(reads(404)),
+    ("POST", "/admin/keys/rotate"): Route(reads(400)),
     ("DELETE", "/v1/orgs/{org}/keys/{key_id}"): Route(administers(404)),
-    ("GET", "/v1/orgs/{org}/security-events"): Route(administers()),
+    ("GET", "/v1/orgs/{org}/security-events"): Route(sees_events()),
     ("POST", "/v1/orgs/{org}/entries"): Route(writes(), {"event_type": "by role"}),
     ("GET", "/v1/orgs/{org}/entries"): Route(reads()),
     ("GET", "/v1/orgs/{org}/entries/{record}"): Route(reads()),
@@ -59,7 +71,7 @@ ROUTES = {
     ("POST", "/v1/orgs/{org}/archive"): Route(administers(409)),
     ("POST", "/v1/orgs/{org}/erasures"): Route(administers(404), {"subject": "nobody"}),
     ("DELETE", "/v1/orgs/{org}/subjects/{subject}"): Route(administers(404)),
-    ("POST", "/v1/orgs/{org}/verifications"): Route(reads(202), {}),
+    ("POST", "/v1/orgs/{org}/verifications"): Route(reads(), {}, "?wait=30"),
     ("GET", "/v1/orgs/{org}/verifications/{job_id}"): Route(reads()),
     ("GET", "/v1/orgs/{org}/verifications/{job_id}/events"): Route(reads()),
     ("GET", "/admin/compliance/verify/{record}"): Route(reads()),

@@ -67,7 +67,7 @@ class Matrix:
         self.foreign, foreign_admin = server.create_org()
         self.own = {Role.ADMIN: admin, Role.PLATFORM: server.platform_key}
         self.of_others = {Role.ADMIN: foreign_admin}
-        for role in (Role.MEMBER, Role.VIEWER):
+        for role in (Role.MEMBER, Role.AUDITOR, Role.VIEWER):
             self.own[role] = server.create_key(self.org, role)
             self.of_others[role] = server.create_key(self.foreign, role)
         self.faulty = self._faulty(admin)

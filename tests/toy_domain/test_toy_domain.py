@@ -97,7 +97,7 @@ def test_the_right_has_its_named_roles(matrix: Matrix) -> None:
     refused = matrix.call(winding, matrix.own[Role.ADMIN])
     assert refused.json()["detail"] == (
         "this API key has the role admin, which may not wind up toys; "
-        "use a key with the role member"
+        "use a key with the role member, which an admin of the org can make"
     )
 
 

@@ -20,6 +20,7 @@ from ledger.client import (
     LedgerClient,
     Org,
     Receipt,
+    RotatedApiKey,
     TrailVerification,
     Verdict,
     VerificationJob,
@@ -48,6 +49,7 @@ def plain(ledger: LedgerClient) -> None:
     assert_type(ledger.verify_audit_trail(on_progress=print), TrailVerification)
     assert_type(ledger.create_org("acme", privacy="plain"), Org)
     assert_type(ledger.create_key("ci", "member", org="acme"), CreatedApiKey)
+    assert_type(ledger.rotate_key(overlap_hours=1), RotatedApiKey)
     assert_type(ledger.erase_subject("alice"), Erasure)
     assert_type(ledger.archive(wait_seconds=1), Archive)
     bundle = ledger.export_evidence_bundle(record_ids=[receipt.record_id])

@@ -30,6 +30,8 @@ class ChangeKind(StrEnum):
     ORG_CHANGED = "quire.org_changed"
     ORG_RESTORED = "quire.org_restored"
     KEY_CREATED = "quire.key_created"
+    KEY_CHANGED = "quire.key_changed"
+    KEY_ROTATED = "quire.key_rotated"
     KEY_REVOKED = "quire.key_revoked"
     FROZEN = "quire.org_frozen"
     THAWED = "quire.org_thawed"

@@ -80,6 +80,7 @@ class Sequencer:
     ) -> None:
         hooks = hooks or SequencerHooks()
         self._database = database
+        self.clock = clock
         self.freezes = (
             RowFreezes(database)
             if register is None

@@ -11,8 +11,8 @@ from ledger.storage.database import Database
 from ledger.storage.orgs import any_org
 from server.access.administering import administering
 from server.access.administration import Administration
-from server.access.api_keys import ApiKeys
 from server.access.auth import Authenticator
+from server.access.keys.api_keys import ApiKeys
 from server.keys.first_start import load_master_key, load_secrets
 from server.keys.head_memory import open_heads
 from server.keys.keyring import LiveKeyring
@@ -52,8 +52,8 @@ def administered(settings: Settings, work: Callable[[AdministrativeWork], Awaita
                 async with administering(
                     database, keyring, secrets.master_key, heads
                 ) as administration:
-                    register = administration.register
-                    authenticator = Authenticator(database, secrets.master_key, register)
+                    validity = administration.validity
+                    authenticator = Authenticator(database, secrets.master_key, validity)
                     return await work(AdministrativeWork(database, administration, authenticator))
         finally:
             await database.close()

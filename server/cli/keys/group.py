@@ -10,7 +10,15 @@ _COMMANDS = {
         "server.cli.keys.api_keys:create", "Create an API key and print it, only this once."
     ),
     "list": Command(
-        "server.cli.keys.api_keys:list_keys", "List an org's API keys, including revoked ones."
+        "server.cli.keys.api_keys:list_keys",
+        "List an org's API keys, including revoked and expired ones.",
+    ),
+    "change": Command(
+        "server.cli.keys.api_keys:change",
+        "Change the name of an API key, or the addresses from which it may be used.",
+    ),
+    "rotate": Command(
+        "server.cli.keys.api_keys:rotate", "Replace an API key, and print the new one once."
     ),
     "revoke": Command(
         "server.cli.keys.api_keys:revoke", "Revoke an API key, at once and permanently."

@@ -9,9 +9,9 @@ from typing import NamedTuple, TypeVar
 import click
 
 from ledger.storage import security_events
-from ledger.storage.api_keys import ApiKeyRecord, ApiKeyRow
-from server.access.api_keys import ApiKeys
-from server.access.platform_keys import PLATFORM_KEY
+from ledger.storage.api_keys import ApiKeyRecord
+from server.access.keys.changes import AskedKey, KeyChanges
+from server.access.keys.platform_keys import PLATFORM_KEY
 from server.cli.base import output
 from server.cli.base.administered import AdministrativeWork, administered
 from server.cli.base.private_file import locked_directory, replace_private_file
@@ -56,7 +56,7 @@ def list_keys(data_dir: Path | None, as_json: bool) -> None:
         return
     columns = [output.TableColumn("Key", keep=True), output.TableColumn("Name")]
     columns += [output.TableColumn("Created", keep=True), output.TableColumn("Revoked", keep=True)]
-    rows = [(key.id, key.name, moment(key.created_at), _revoked(key)) for key in found]
+    rows = [(key.id, key.row.name, moment(key.row.created_at), _revoked(key)) for key in found]
     output.print_table(columns, rows)
 
 
@@ -96,13 +96,14 @@ async def _rotate(path: Path, work: AdministrativeWork, keep: bool) -> RotatedKe
 
     A crash in between leaves the older keys valid; the next rotation revokes them.
     """
-    older = [] if keep else await _valid(work.keys)
+    older = [] if keep else await _valid(work)
     new = work.authenticator.new_key()
-    key = ApiKeyRow(new.key_id, None, "rotation", "platform", new.secret_hash)
-    await work.administration.add_key(key, None)
+    key = AskedKey(new.key_id, None, "rotation", "platform", new.secret_hash, None)
+    changes = KeyChanges(work.administration)
+    await changes.add(key, None)
     replace_private_file(path, new.token.encode() + b"\n")
     for old in older:
-        await work.administration.revoke_key(old, None)
+        await changes.revoke(old, None)
     revoked = [old.id for old in older]
     detail = f"{new.key_id} was made; revoked: {', '.join(revoked) or 'none'}"
     await security_events.add(work.database, None, "platform_key_rotated", detail)
@@ -110,7 +111,7 @@ async def _rotate(path: Path, work: AdministrativeWork, keep: bool) -> RotatedKe
 
 
 async def _revoke(key_id: str, work: AdministrativeWork) -> None:
-    valid = {key.id: key for key in await _valid(work.keys)}
+    valid = {key.id: key for key in await _valid(work)}
     if key_id not in valid:
         raise CommandFailure(
             f"No valid platform key has the id {key_id}. List them with: quire keys platform list"
@@ -119,12 +120,12 @@ async def _revoke(key_id: str, work: AdministrativeWork) -> None:
         raise CommandFailure(
             f"{key_id} is the last valid platform key. Replace it with: quire keys platform rotate"
         )
-    await work.administration.revoke_key(valid[key_id], None)
+    await KeyChanges(work.administration).revoke(valid[key_id], None)
     await security_events.add(work.database, None, "platform_key_revoked", key_id)
 
 
-async def _valid(keys: ApiKeys) -> list[ApiKeyRecord]:
-    return [key for key in await keys.of_org(None) if key.is_valid]
+async def _valid(work: AdministrativeWork) -> list[ApiKeyRecord]:
+    return [key for key in await work.keys.of_org(None) if work.authenticator.is_valid(key)]
 
 
 def _settings(data_dir: Path | None) -> Settings:
@@ -132,14 +133,15 @@ def _settings(data_dir: Path | None) -> Settings:
 
 
 def _revoked(key: ApiKeyRecord) -> str:
-    return moment(key.revoked_at) if key.is_authentic else FORGED
+    return moment(key.row.revoked_at) if key.is_authentic else FORGED
 
 
 def _document(key: ApiKeyRecord) -> dict[str, object]:
     return {
         "id": key.id,
-        "name": key.name,
-        "created_at": key.created_at,
-        "revoked_at": key.revoked_at,
+        "name": key.row.name,
+        "created_at": key.row.created_at,
+        "revoked_at": key.row.revoked_at,
+        "last_used_at": key.last_used_at,
         "authentic": key.is_authentic,
     }

@@ -73,7 +73,7 @@ async def body_of(request: HttpRequest) -> bytes:
         ) from None
     # A bytearray, where it is long, which nobody changes: it is used as bytes.
     body = state[BODY] = cast("bytes", received)
-    require_current(request)  # a body may have taken half a minute
+    await require_current(request)  # a body may have taken half a minute
     return body
 
 

@@ -14,7 +14,7 @@ from ledger.entry import rfc3339
 from ledger.shapes import TIME_EXAMPLE, TimeText, TreeSize
 from ledger.storage import archive_accounts, trees
 from server.access.administration import Conflict
-from server.access.auth import Principal
+from server.access.principal import Principal
 from server.access.rights import May
 from server.http.caller import HttpRequest, interruptible, org_of, services_of
 from server.http.contract import asks

@@ -28,7 +28,7 @@ from ledger.core.proving import NotYetSigned
 from ledger.entry import RecordId, parse_record_id
 from ledger.errors import FormatError
 from ledger.evidence.format import Disclose, Filter, Request
-from server.access.auth import Principal
+from server.access.principal import Principal
 from server.access.rights import May
 from server.http.api.bundles import CreateBundle
 from server.http.bodies import json_body
@@ -69,7 +69,7 @@ POLL_INTERVAL_S: Final = 0.25
     status_code=200,
     operation_id="createBundle",
     opt=asks(
-        May.READ,
+        May.BUNDLE,
         writes=True,
         body=CreateBundle,
         example={"from_seq": 0, "to_seq": 0, "include_payloads": False},
@@ -116,7 +116,7 @@ def _check(options: CreateBundle, principal: Principal) -> None:
         raise BadRequest("to_seq must not be less than from_seq")
     if options.disclose is None:
         return
-    principal.require(May.OPEN)
+    principal.require(May.DISCLOSE)
     if len(set(options.disclose.fields)) != len(options.disclose.fields):
         raise BadRequest("disclose.fields names a field twice")
     if "payload" in options.disclose.fields and not options.include_payloads:

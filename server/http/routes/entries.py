@@ -18,15 +18,15 @@ from ledger.event import is_json_payload
 from ledger.times import EXAMPLE
 from ledger.turns import Share, Turn, Turns
 from server.access.administration import Conflict
-from server.access.auth import Principal
 from server.access.directory import NotFound
+from server.access.principal import Principal
 from server.access.rights import May
 from server.http.api.append import EVENT
 from server.http.api.orgs import HeadBody, head_body
 from server.http.caller import HttpRequest, org_of, services_of
 from server.http.contract import asks, octets
 from server.http.parameters import MAX_TEXT_CHARS, Cursor, Limit, OrgSlug, RecordName
-from server.http.routes.appends import append_entries
+from server.http.routes.appending.appends import append_entries
 from server.trails.appending import JSON, MSGPACK
 from server.trails.reading import EntryBody, EntryQuery, cursor_of, find, payload_bytes, show
 from server.trails.services import Services

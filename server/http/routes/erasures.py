@@ -20,7 +20,7 @@ from ledger.entry import has_control, record_id
 from ledger.event import MAX_FIELD_CHARS
 from ledger.shapes import RecordIdText
 from server.access.administration import Conflict
-from server.access.auth import Principal
+from server.access.principal import Principal
 from server.access.rights import May
 from server.http.bodies import MAX_BYTES, body_of, json_body
 from server.http.caller import HttpRequest, org_of, permitted, services_of

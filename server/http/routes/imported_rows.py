@@ -7,8 +7,8 @@ from typing import Final, cast
 from ledger.core.reading.qwed_rows import FoundRow, TooFarBack
 from ledger.entry import RecordId, from_datetime, parse_record_id, record_id
 from ledger.errors import FormatError
-from server.access.auth import Principal
 from server.access.directory import NotFound
+from server.access.principal import Principal
 from server.http.api.verifications import ImportedRowBody, RowOutcome
 from server.http.problems import BadRequest
 from server.trails.services import Services

@@ -1,25 +1,17 @@
-"""Orgs and their API keys."""
+"""Orgs, who asks, and security events."""
 
 from __future__ import annotations
 
-from litestar import Router, delete, get, patch, post
+from litestar import Router, get, patch, post
 
 from ledger.blocks.block import SYSTEM_ORG
-from ledger.entry import has_control, rfc3339
-from ledger.rows import RowNotAuthentic
+from ledger.entry import format_time, rfc3339
 from ledger.storage import accepted_doubts, orgs
-from ledger.storage.api_keys import ApiKeyRow
 from server.access.administration import Conflict
-from server.access.directory import SLUG, NotFound, no_such_org
+from server.access.directory import SLUG, no_such_org
+from server.access.principal import NEVER_US
 from server.access.rights import May
-from server.http.api.keys import (
-    CreateKey,
-    KeyList,
-    NewKeyBody,
-    WhoAmI,
-    key_body,
-    new_key_body,
-)
+from server.http.api.keys import WhoAmI
 from server.http.api.orgs import (
     SLUG_FORM,
     ChangeOrg,
@@ -32,9 +24,17 @@ from server.http.api.orgs import (
     org_body,
 )
 from server.http.bodies import MAX_BYTES, json_body
-from server.http.caller import HttpRequest, actor_of, org_of, permitted, principal_of, services_of
+from server.http.caller import (
+    HttpRequest,
+    actor_of,
+    clean,
+    org_of,
+    permitted,
+    principal_of,
+    services_of,
+)
 from server.http.contract import WRITE_PROBLEMS, any_key, asks
-from server.http.parameters import MAX_EVENT, BeforeEvent, KeyId, Limit, OrgSlug, SlugCursor
+from server.http.parameters import MAX_EVENT, BeforeEvent, Limit, OrgSlug, SlugCursor
 from server.http.problems import BadRequest
 
 PUBLIC_PLAIN = (
@@ -47,12 +47,6 @@ PUBLIC_CACHED = (
 )
 
 
-def _clean(field: str, text: str) -> str:
-    if has_control(text):
-        raise BadRequest(f"{field} has a control character; remove it")
-    return text
-
-
 async def _show(request: HttpRequest, org_id: int, slug: str) -> OrgBody:
     record = await services_of(request).directory.record(org_id)
     if record is None:
@@ -62,12 +56,13 @@ async def _show(request: HttpRequest, org_id: int, slug: str) -> OrgBody:
 
 @get("/v1/whoami", operation_id="whoAmI", opt=any_key())
 async def who_am_i(request: HttpRequest) -> WhoAmI:
-    """Get the role of the presented API key, and the org that it belongs to."""
+    """Get the role of the presented API key, the org that it belongs to, and when it expires."""
     principal = principal_of(request)
     org = None
     if principal.org_id is not None:
         org = await services_of(request).directory.by_id(principal.org_id)
-    return WhoAmI(principal.key_id, principal.role, None if org is None else org.slug)
+    ends = None if principal.expires_us == NEVER_US else format_time(principal.expires_us)
+    return WhoAmI(principal.key_id, principal.role, None if org is None else org.slug, ends)
 
 
 @post(
@@ -87,7 +82,7 @@ async def create_org(request: HttpRequest) -> OrgBody:
     # The "$" of the pattern also matches before a last line feed.
     if SLUG.fullmatch(data.slug) is None:
         raise BadRequest(f"slug must be {SLUG_FORM}")
-    name = _clean("name", data.name or data.slug)
+    name = clean("name", data.name or data.slug)
     if data.slug == SYSTEM_ORG:
         raise Conflict(f'the slug "{data.slug}" is reserved for the server; choose another')
     administration = services_of(request).administration
@@ -105,7 +100,7 @@ async def create_org(request: HttpRequest) -> OrgBody:
 async def list_orgs(request: HttpRequest, cursor: SlugCursor = None, limit: Limit = 100) -> OrgList:
     """List orgs in the order of their slugs (platform key)."""
     directory = services_of(request).directory
-    records = await directory.listed(_clean("cursor", cursor or ""), limit)
+    records = await directory.listed(clean("cursor", cursor or ""), limit)
     following = records[-1].slug if len(records) == limit else None
     return OrgList([org_body(record) for record in records], following)
 
@@ -140,7 +135,7 @@ async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     if quota != (None, None):
         principal.require(May.PLATFORM)
     services = services_of(request)
-    name = None if data.name is None else _clean("name", data.name)
+    name = None if data.name is None else clean("name", data.name)
     record = await permitted(
         request,
         principal,
@@ -186,84 +181,17 @@ async def thaw_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
         frozen = services.register.freeze_of(tenant.id) is not None
     if not frozen and not await accepted_doubts.stopped(services.database, tenant.id):
         raise Conflict(f'org "{org}" is not frozen')
-    reason = _clean("reason", data.reason)
+    reason = clean("reason", data.reason)
     await permitted(
         request, principal, lambda by: services.guard.thaw(tenant, reason, by.key_id, by)
     )
     return await _show(request, tenant.id, org)
 
 
-@post(
-    "/v1/orgs/{org:str}/keys",
-    operation_id="createKey",
-    opt=asks(
-        May.ADMINISTER,
-        writes=True,
-        body=CreateKey,
-        example={"name": "billing service", "role": "member"},
-        problems=(400, *WRITE_PROBLEMS),
-    ),
-)
-async def create_key(request: HttpRequest, org: OrgSlug) -> NewKeyBody:
-    """Create an API key of an org; the key is shown only once."""
-    tenant, principal = org_of(request, org)
-    data: CreateKey = await json_body(request)
-    services = services_of(request)
-    new = services.authenticator.new_key()
-    key = ApiKeyRow(new.key_id, tenant.id, _clean("name", data.name), data.role, new.secret_hash)
-    created_at = await permitted(
-        request,
-        principal,
-        lambda by: services.administration.add_key(key, org, actor_of(request), by=by),
-    )
-    if created_at is None:
-        record = await services.authenticator.keys.find(new.key_id)
-        if record is None:
-            raise RowNotAuthentic(f"the row of API key {new.key_id} was removed")
-        created_at = record.created_at
-    return new_key_body(key, created_at, new.token)
-
-
-@get("/v1/orgs/{org:str}/keys", operation_id="listKeys", opt=asks(May.ADMINISTER))
-async def list_keys(request: HttpRequest, org: OrgSlug) -> KeyList:
-    """List the API keys of an org, including revoked ones."""
-    tenant, _ = org_of(request, org)
-    records = await services_of(request).authenticator.keys.of_org(tenant.id)
-    return KeyList([key_body(record) for record in records])
-
-
-@delete(
-    "/v1/orgs/{org:str}/keys/{key_id:str}",
-    operation_id="revokeKey",
-    opt=asks(
-        May.ADMINISTER,
-        writes=True,
-        problems=(400,),
-        meanings={204: "The key is revoked"},
-    ),
-)
-async def revoke_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> None:
-    """Revoke an API key, on every server at once."""
-    tenant, principal = org_of(request, org)
-    services = services_of(request)
-    keys = services.authenticator.keys
-    record = None if has_control(key_id) else await keys.find(key_id)
-    if record is None or record.org_id != tenant.id or record.revoked_at is not None:
-        raise NotFound("this org has no valid key with this id")
-    if not await permitted(
-        request,
-        principal,
-        lambda by: services.administration.revoke_key(record, org, actor_of(request), by=by),
-    ):
-        raise NotFound("this org has no valid key with this id")
-    services.authenticator.forget(key_id)
-    services.live.revoked()
-
-
 @get(
     "/v1/orgs/{org:str}/security-events",
     operation_id="listSecurityEvents",
-    opt=asks(May.ADMINISTER),
+    opt=asks(May.SEE_EVENTS),
 )
 async def list_security_events(
     request: HttpRequest, org: OrgSlug, cursor: BeforeEvent = MAX_EVENT, limit: Limit = 100
@@ -286,9 +214,6 @@ router = Router(
         get_org,
         change_org,
         thaw_org,
-        create_key,
-        list_keys,
-        revoke_key,
         list_security_events,
     ],
     tags=["Orgs and keys"],

@@ -40,7 +40,7 @@ from server.http.parameters import OrgSlug
 from server.http.problems import BadRequest, RequestTimeout
 from server.http.protocol.bytes_response import BytesResponse
 from server.http.protocol.watching.receiving import RECEIVED
-from server.http.routes.waiting import SignedInclusion, signed
+from server.http.routes.appending.waiting import SignedInclusion, signed
 from server.trails.appending import JSON
 
 REPLAYED: Final = ResponseHeader(

@@ -94,7 +94,7 @@ async def _covered(request: HttpRequest, org_id: int, seq: int) -> bool:
     covers = services_of(request).growth.covers(org_id, seq, WAIT_S)
     covered = asyncio.create_task(covers)
     try:
-        while has_current_key(request):
+        while await has_current_key(request):
             if (await asyncio.wait({covered}, timeout=LOOK_S))[0]:
                 return covered.result()
         return False

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from typing import Final
+
 from ledger.core.register import API_KEYS, Register
 from ledger.storage.api_keys import ApiKeyRecord, ApiKeyTable
 from ledger.storage.database import Database
+
+PAGE_KEYS: Final = 500
 
 
 class ApiKeys:
@@ -23,13 +28,29 @@ class ApiKeys:
 
         return next(iter(self._judged(await self._register.settled(read, _facts))), None)
 
-    async def of_org(self, org_id: int | None) -> list[ApiKeyRecord]:
-        """Return all keys of an org (None: of the platform), oldest first."""
+    async def page(self, org_id: int | None, after: str, limit: int) -> list[ApiKeyRecord]:
+        """Return keys of an org (None: of the platform), oldest first, after the key with an id.
+
+        With "", they are the first ones.
+        """
 
         async def read() -> list[ApiKeyRecord]:
-            return await self._table.of_org(org_id)
+            return await self._table.of_org(org_id, after, limit)
 
         return self._judged(await self._register.settled(read, _facts))
+
+    async def of_org(self, org_id: int | None) -> list[ApiKeyRecord]:
+        """Return all keys of an org (None: of the platform), oldest first."""
+        return [key async for key in self._all(org_id)]
+
+    async def _all(self, org_id: int | None) -> AsyncIterator[ApiKeyRecord]:
+        after, full = "", True
+        while full:
+            found = await self.page(org_id, after, PAGE_KEYS)
+            for key in found:
+                yield key
+            full = len(found) == PAGE_KEYS
+            after = found[-1].id if found else ""
 
     def was_removed(self, key_id: str) -> bool:
         """Return whether a key that has no row was made by this server."""

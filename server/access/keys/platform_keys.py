@@ -54,6 +54,11 @@ async def _state(path: Path, authenticator: Authenticator) -> KeyFile:
         return KeyFile.MISSING
     key = authenticator.read_key(content.decode("ascii", "replace").strip())
     record = None if key is None else await authenticator.keys.find(key.key_id)
-    if key is None or record is None or not record.is_valid or record.org_id is not None:
+    if (
+        key is None
+        or record is None
+        or not authenticator.is_valid(record)
+        or record.org_id is not None
+    ):
         return KeyFile.FOREIGN
-    return KeyFile.VALID if record.secret_hash == key.secret_hash else KeyFile.FOREIGN
+    return KeyFile.VALID if record.row.secret_hash == key.secret_hash else KeyFile.FOREIGN

@@ -1,0 +1,1 @@
+"""The API keys of orgs and of the platform: read, made, changed, rotated, and watched."""

@@ -1,0 +1,1 @@
+"""Appends, and the proofs that they wait for."""
