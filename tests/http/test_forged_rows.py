@@ -64,6 +64,11 @@ CHANGES = {
     "the platform's": "org_id = NULL, role = 'platform'",
     "another role": "role = 'admin'",
     "another org": "org_id = (SELECT id FROM orgs WHERE slug = '{other}')",
+    "a later end": "expires_at = expires_at + interval '1 year'",
+    "no end": "expires_at = NULL",
+    "other addresses": "allowed_cidrs = '0.0.0.0/0'",
+    "another maker": "created_by = 'server'",
+    "another age": "created_at = created_at + interval '1 day'",
     "another secret": "secret_hash = (SELECT secret_hash FROM api_keys WHERE role = 'platform')",
     "without its MAC": "mac = ''",
     "the MAC of another key": "mac = (SELECT mac FROM api_keys WHERE role = 'platform')",
@@ -116,8 +121,9 @@ def test_a_key_made_in_the_database_is_refused(server: Server) -> None:
     planted, secret = token_hex(8), token_hex(24)
     run(
         server,
-        "INSERT INTO api_keys (id, org_id, name, role, secret_hash, mac) "
-        f"SELECT '{planted}', NULL, 'mine', 'platform', secret_hash, mac FROM api_keys LIMIT 1",
+        "INSERT INTO api_keys (id, name, role, secret_hash, created_at, created_by, allowed_cidrs, mac) "
+        f"SELECT '{planted}', 'mine', 'platform', secret_hash, now(), 'server', '', mac "
+        "FROM api_keys LIMIT 1",
     )
     assert whoami(server, f"quire_live_{planted}_{secret}").status == 401
 

@@ -269,7 +269,7 @@ def test_the_rows_that_identify_the_keys_are_kept(database: Database, data_dir: 
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
-import server.access.administration, server.access.beginnings, server.keys.first_start, server.keys.own_keys, server.process.serve
+import server.access.administration, server.access.beginnings, server.access.keys.changes, server.keys.first_start, server.keys.own_keys, server.process.serve
 from server.settings import Settings
 
 left = int(sys.argv[1])
@@ -288,7 +288,7 @@ counted(server.keys.first_start, "create_private_file")
 counted(server.keys.own_keys, "add_checks")
 counted(server.process.serve, "begin")
 counted(server.access.beginnings, "create_private_file")
-counted(server.access.administration.api_keys, "creation")
+counted(server.access.keys.changes.api_keys, "creation")
 counted(server.access.administration.orgs, "creation")
 settings = Settings.from_env({}, {"data_dir": Path(sys.argv[2])})
 asyncio.run(server.process.serve.prepare(settings, sys.argv[3]))

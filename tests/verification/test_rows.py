@@ -45,7 +45,10 @@ TODAY: Final = datetime.now(UTC).date()
 
 ROWS: Final[dict[str, tuple[Value, ...]]] = {
     "orgs": (ORG.id, ORG.slug, "Acme", "sealed", ORG.wrapped_key, False, 0, 0, 0),
-    "api_keys": ("0123456789abcdef", ORG.id, "k", "viewer", b"s" * 32, None),
+    "api_keys": (
+        "0123456789abcdef", ORG.id, "k", "viewer", b"s" * 32, NOW, "server", NOW, "10.0.0.0/8",
+        None, None,
+    ),
     "accepted_doubts": (ORG.id, 3, "trail_shortened", NOW, "0123456789abcdef"),
     "register_snapshots": (5, b"h" * 32, b"s"),
     "idempotency": (ORG.id, b"k" * 16, TODAY, b"b" * 16, 3, 1, None, NOW, b"h" * 32),
