@@ -47,6 +47,7 @@
     └── AppendRefused               nothing was written; the trail is unchanged
         ├── ClockUnsteady           the server's clock can't be trusted now
         ├── OrgFrozen
+        ├── SigningKeyMissing       another machine signed with a key that this one lacks
         ├── IdempotencyMismatch
         ├── QueueFull
         └── ShuttingDown
@@ -338,6 +339,31 @@ class OrgFrozen(AppendRefused):
         )
         self.org = org
         self.reason = reason
+
+
+class SigningKeyMissing(AppendRefused):
+    """An entry is signed with a key that this machine's keyring lacks; ``retry_after`` in seconds.
+
+    The trail may be right and is not frozen: a machine that has the key goes on with it.
+    """
+
+    problem_type = ProblemType(
+        "signing-key-missing",
+        503,
+        "A signing key is missing on this machine",
+        "entry 41 of acme is signed with the key k-5b1c09d2e7aa, which the keyring of this machine "
+        "lacks: nothing was written. The operator adds the key here: quire keys signing add "
+        "--import FILE, with the keyring file of a machine that has it",
+    )
+    retry_after = 5
+
+    def __init__(self, org: str, seq: int, key_id: str) -> None:
+        super().__init__(
+            f"entry {seq} of {org} is signed with the key {key_id}, which the keyring of this "
+            "machine lacks: nothing was written. The operator adds the key here: quire keys signing "
+            "add --import FILE, with the keyring file of a machine that has it"
+        )
+        self.key_id = key_id
 
 
 class IdempotencyMismatch(AppendRefused):

@@ -51,6 +51,11 @@ class SigningKey:
     def __repr__(self) -> str:
         return f"SigningKey({self.key_id!r})"
 
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits that tell the secret from others, and reveal nothing about a random one."""
+        return _fingerprint(self.secret)
+
     def sign(self, entry_hash: bytes) -> bytes:
         """Return the HMAC-SHA256 of the 32-byte entry hash: 32 bytes."""
         keyed = self._keyed.copy()
@@ -69,7 +74,11 @@ HOW_TO_MAKE_A_KEY: Final = (
 
 def env_key_id(secret: bytes) -> str:
     """Return the id of a key given as a bare secret: stable, and revealing nothing about it."""
-    return "env-" + hashlib.sha256(b"quire signing key id\x00" + secret).hexdigest()[:12]
+    return f"env-{_fingerprint(secret)}"
+
+
+def _fingerprint(secret: bytes) -> str:
+    return hashlib.sha256(b"quire signing key id\x00" + secret).hexdigest()[:12]
 
 
 class SigningKeyring:
@@ -124,20 +133,36 @@ class SigningKeyring:
         """Return a ring with the new key added and active; this ring is unchanged."""
         return SigningKeyring([*self._keys.values(), new], [new.key_id])
 
+    def activated(self, key_id: str) -> SigningKeyring:
+        """Return a ring that signs with another of its keys. Raises UnknownKey."""
+        return SigningKeyring(self._keys.values(), [self.get(key_id).key_id])
+
     def with_key(self, extra: SigningKey) -> SigningKeyring:
-        """Return a ring that also verifies with the extra key; the active key stays.
+        """Return a ring that also verifies with an extra, older key; the active key stays.
 
         Raises KeyringError if the ring holds another secret under that id.
         """
-        known = self._keys.get(extra.key_id)
-        if known is not None:
-            if not hmac.compare_digest(known.secret, extra.secret):
-                raise KeyringError(
-                    f"the keyring already has a signing key {extra.key_id!r} with another "
-                    "secret; give one of the two keys another id"
-                )
+        if self._holds(extra):
             return self
         return SigningKeyring([extra, *self._keys.values()], [self.active.key_id])
+
+    def with_keys(self, newer: Iterable[SigningKey]) -> SigningKeyring:
+        """Return a ring that also has these keys, after its own; the active key stays.
+
+        Raises KeyringError if the ring holds another secret under the id of one.
+        """
+        added = [key for key in newer if not self._holds(key)]
+        return SigningKeyring([*self._keys.values(), *added], [self.active.key_id])
+
+    def _holds(self, key: SigningKey) -> bool:
+        """Return whether the ring has this key. Raises KeyringError for another one of its id."""
+        known = self._keys.get(key.key_id)
+        if known is not None and not hmac.compare_digest(known.secret, key.secret):
+            raise KeyringError(
+                f"the keyring already has a signing key {key.key_id!r} with another "
+                "secret; give one of the two keys another id"
+            )
+        return known is not None
 
 
 class _KeyRecord(msgspec.Struct, forbid_unknown_fields=True):

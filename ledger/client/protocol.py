@@ -39,6 +39,7 @@ _BY_SLUG: dict[str, type[ProblemError]] = {
     "too-many-requests": errors.TooManyRequestsError,
     "unavailable": errors.UnavailableError,
     "clock-unsteady": errors.UnavailableError,
+    "signing-key-missing": errors.UnavailableError,
     "signing-late": errors.UnavailableError,
     "outcome-unknown": errors.OutcomeUnknownError,
     "internal": errors.InternalError,

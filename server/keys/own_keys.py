@@ -1,8 +1,8 @@
 """Checks that the keys of this machine belong to this database.
 
 A well-formed key of another database does not fail at once. With another master key no API key is
-recognised, another signing key freezes an org at its first append, and with other log keys every
-log looks forged. So the first start stores a value computed with each key (``key_checks``), and
+recognised, with other signing keys no entry can be checked, and with other log keys every log looks
+forged. So the first start stores a value computed with each key (``key_checks``), and
 every process that works on the database compares before it writes anything.
 """
 
@@ -133,8 +133,8 @@ def require_own_keys(known: KnownKeys, present: PresentKeys, settings: Settings)
 def require_same_ring(before: SigningKeyring, now: SigningKeyring) -> None:
     """Raise ForeignKeys if a keyring can't replace the keyring in use.
 
-    It belongs to another database, or it lacks the active key: the entries just signed would not
-    verify, and the next append would freeze their org.
+    It belongs to another database, or it lacks the active key: the entries just signed could not be
+    checked, and the next append would be refused.
     """
     problem = _foreign({key.key_id: _value(key) for key in before.keys()}, now)
     if problem is None and before.active.key_id not in now.ids():
@@ -163,7 +163,7 @@ def _require_signing_keys(known: KnownKeys, ring: SigningKeyring, settings: Sett
     if problem:
         raise ForeignKeys(
             f"The signing keys in {_keyring_source(settings)} are not those of this database: "
-            f"{problem}. The next append would freeze its org. {_ANOTHER_DATABASE} To sign with "
+            f"{problem}. The next append would be refused. {_ANOTHER_DATABASE} To sign with "
             "another key from now on, add it beside the old ones: quire keys rotate-signing"
         )
 
@@ -175,8 +175,8 @@ def _report_missing(known: KnownKeys, ring: SigningKeyring, settings: Settings) 
     if missing:
         log.warning(
             "the signing keyring of this machine lacks keys that signed entries of this database; "
-            "their entries do not verify here, and an append after one of them freezes its org. "
-            "Copy the newest keyring file to this machine",
+            "their entries can't be checked here, and an append after one of them is refused. Add "
+            "them with: quire keys signing add --import FILE, from a machine that has them",
             keys=missing,
             keyring=_keyring_source(settings),
         )

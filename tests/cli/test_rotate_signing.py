@@ -91,7 +91,7 @@ def test_rotations_at_once_lose_no_key(keyring: Path) -> None:
 def test_a_data_directory_without_keyring_is_refused(tmp_path: Path) -> None:
     result = invoke("keys", "rotate-signing", "--data-dir", str(tmp_path))
     assert result.exit_code == 2
-    assert "There is no keyring to rotate" in result.stderr
+    assert "There is no keyring to change" in result.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -30,7 +30,7 @@ if __name__ == "__main__":
 def test_a_process_that_does_not_heed_its_stop_is_killed_when_its_supervisor_is_gone() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", DEAF], stdout=subprocess.PIPE, check=False, text=True
-    )  # noqa: S603
+    )
     assert ran.returncode == -9
     try:
         deaf = psutil.Process(int(ran.stdout))

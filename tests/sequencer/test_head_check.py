@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from ledger.chain import StoredEntry
+from ledger.chain import ChainHead, StoredEntry, extend
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import HEADS_FILE, AcknowledgedHeads
 from ledger.core.sequencer.heads.check import PAGE_BLOCKS
-from ledger.entry import entry_hash
-from ledger.errors import OrgFrozen
+from ledger.entry import decode_leaf, entry_hash, from_datetime
+from ledger.errors import OrgFrozen, SigningKeyMissing
+from ledger.keys import SigningKey
 from ledger.storage import orgs
 from tests.support.appending import (
     IDENTITY,
@@ -37,6 +38,7 @@ from tests.support.blocks import (
     cut,
     duplicate,
     edit,
+    exchange,
     flip,
     insert,
     point_head_at,
@@ -46,6 +48,7 @@ from tests.support.blocks import (
 )
 from tests.support.clusters import Database
 from tests.support.tampering import Tampering, change, change_newest, statement, steps
+from tests.support.trails import draft
 
 HEAD = "UPDATE heads SET {} WHERE org_id = $1"
 CUT_TWO = change(cut, 3)
@@ -387,3 +390,24 @@ async def test_a_refused_thaw_leaves_the_org_frozen(
     assert await frozen_in_database(shared_database, org)
     with pytest.raises(OrgFrozen):
         await first_process.append(org, b"still refused")
+
+
+async def test_an_unknown_key_hides_no_tampering(
+    shared_database: Database, first_process: Process, unaware_process: Process, org: OrgFacts
+) -> None:
+    """The newest entry is replaced by a consistent one under a key that no machine has."""
+    await first_process.append(org, b"first", b"second")
+    async with superuser(shared_database) as connection:
+        old = await stored_at(connection, org.id, 1)
+        head = ChainHead(0, bytes.fromhex(decode_leaf(old.leaf).previous_hash or ""), 0)
+        key = SigningKey("k-foreign", bytes(32))
+        at_us = from_datetime(old.anchored_at)
+        (forged,), _ = extend(org.id, org.slug, head, [draft(b"forged")], at_us, key)
+        await exchange(connection, [old], [forged])
+        await point_head_at(connection, org.id, 1)
+    before = len(await rows_of(shared_database, org.id))
+    with pytest.raises(SigningKeyMissing, match="k-foreign"):
+        await unaware_process.append(org, b"who never saw the entry can't tell")
+    assert len(await rows_of(shared_database, org.id)) == before
+    with pytest.raises(OrgFrozen, match="not the one that was acknowledged"):
+        await first_process.append(org, b"refused")

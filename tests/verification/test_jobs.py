@@ -268,11 +268,11 @@ async def test_a_row_removed_while_its_job_runs_is_stored_again(
 class CutOff(VerificationTable):
     """The first store of an end lasts until it is cancelled."""
 
-    reached = False
+    reached: asyncio.Event
 
     async def store(self, row: JobRow, owner: str) -> None:
-        if row.finished_at is not None and not self.reached:
-            self.reached = True
+        if row.finished_at is not None and not self.reached.is_set():
+            self.reached.set()
             await asyncio.sleep(2 * PATIENCE_S)
         await super().store(row, owner)
 
@@ -281,12 +281,12 @@ async def test_an_end_is_stored_though_the_server_stops_while_it_is_stored(
     superuser: Superuser, database: Database, frozen: Frozen
 ) -> None:
     table = CutOff(database, ROW_KEY)
+    table.reached = asyncio.Event()
     jobs = runner(superuser, table, frozen)
     job = await jobs.submit(WHOLE)
     jobs.start()
     end = await finished(jobs, job)
-    while not table.reached:
-        await asyncio.sleep(0)
+    await table.reached.wait()
     await jobs.close()
     assert end.state == "done"
     assert await runner(superuser, table, frozen).find(ORG_ID, job.id) == end

@@ -254,6 +254,8 @@ class Sealer:
 
 async def _paced(make: Callable[..., U], items: Sequence[T], *more: Iterator[Any]) -> list[U]:
     """Make one of each item, and let other requests go on after every AT_ONCE of them."""
+    if len(items) <= AT_ONCE:
+        return list(map(make, items, *more))
     made: list[U] = []
     for start in range(0, len(items), AT_ONCE):
         if start:

@@ -6,11 +6,13 @@ previous run wrote nothing: recovery runs the same code as the live path.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 
 from ledger.chain import ChainHead, next_time_us
+from ledger.core.lasting import SILENT_S, LastingByKey, plain
 from ledger.core.sequencer.committing.one_statement import OneStatement
 from ledger.core.sequencer.extension import LaneExtension
 from ledger.core.sequencer.heads.check import (
@@ -28,11 +30,18 @@ from ledger.core.sequencer.request import (
     TrailMoved,
 )
 from ledger.entry import to_datetime
-from ledger.errors import OrgFrozen
+from ledger.errors import OrgFrozen, SigningKeyMissing
 from ledger.storage import idempotency
 from ledger.storage.idempotency import KeyUse
 from ledger.storage.security_events import storable
 from ledger.storage.trail import AppendTransaction, HeadMove
+
+_log = logging.getLogger(__name__)
+_lacking = LastingByKey(
+    "appends are refused: the keyring lacks a key that signed entries",
+    "appends are no longer refused for a key that the keyring lacked",
+    silent_s=SILENT_S,
+)
 
 
 class Batch:
@@ -135,12 +144,16 @@ class Batch:
         if reason is None:
             if row is not None:
                 row = await transaction.with_payload(row)
-            reason = await self._head_fault(transaction, lane, claim._replace(row=row))
-            if reason is None:
+            fault = await self._head_fault(transaction, lane, claim._replace(row=row))
+            if fault is None:
                 assert row is not None
                 outcome.seen.append(SeenHead(lane.org_id, row.head, row.thawed_us, row.mark))
                 return row.head
-            reason = _add_fault(lane, reason, outcome)
+            if isinstance(fault, SigningKeyMissing):
+                _lacking.failed(fault.key_id, plain(_log.error), str(fault))
+                _refuse(turn, fault, outcome)
+                return None
+            reason = _add_fault(lane, fault, outcome)
         _refuse(turn, OrgFrozen(lane.org, reason), outcome)
         return None
 
@@ -175,9 +188,9 @@ class Batch:
 
     async def _head_fault(
         self, transaction: AppendTransaction, lane: Lane, claim: HeadClaim
-    ) -> str | None:
-        reason = await head_fault(transaction, lane.org_id, lane.org, claim, self._keyring(False))
-        if reason is None:
+    ) -> str | SigningKeyMissing | None:
+        fault = await head_fault(transaction, lane.org_id, lane.org, claim, self._keyring(False))
+        if fault is None:
             return None
         # Another server may sign with a key that was rotated in after this one read its
         # keyring: the org is frozen only if the newest keyring finds the fault too.

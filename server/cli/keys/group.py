@@ -27,6 +27,9 @@ _COMMANDS = {
     "platform": Command(
         "server.cli.keys.platform_keys:platform", "The keys that administer all orgs."
     ),
+    "signing": Command(
+        "server.cli.keys.signing_keys:signing", "The keys that sign entries, on several machines."
+    ),
     "rotate-signing": Command(
         "server.cli.keys.signing_keys:rotate_signing",
         "Add a signing key and sign with it from now on.",

@@ -43,6 +43,7 @@ DEFAULTS: Final[tuple[tuple[bytes, bytes], ...]] = (
     (b"x-content-type-options", b"nosniff"),
     (b"vary", VARY),
 )
+_DEFAULTED: Final = frozenset(name for name, _ in DEFAULTS)
 
 Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -54,12 +55,12 @@ def with_defaults(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     control, vary = NO_STORE, VARY
     for pair in headers:
         name = pair[0].lower()
-        if name == b"cache-control":
+        if name not in _DEFAULTED:
+            kept.append(pair)
+        elif name == b"cache-control":
             control = pair[1] if pair[1] in _CACHED_VALUES else NO_STORE
         elif name == b"vary":
             vary += b", " + pair[1].lower()
-        elif name != b"x-content-type-options":
-            kept.append(pair)
     kept += ((b"cache-control", control), DEFAULTS[1], (b"vary", vary))
     return kept
 

@@ -4,15 +4,19 @@ The head's entry is read again, its hash recomputed and its signature checked. I
 is not the one this process saw last, the entries between must be a valid
 extension that another process wrote; anything else is tampering, a restored
 backup or a lagging replica.
+
+An entry whose signing key this machine lacks is no fault: it can't be checked here. Where
+nothing else is wrong, the append is refused and the org is not frozen.
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from ledger.chain import EMPTY_HEAD, ChainHead, check_entry
+from ledger.chain import EMPTY_HEAD, UNKNOWN_KEY, ChainHead, StoredEntry, check_entry
 from ledger.core.sequencer.lane import KnownHead
-from ledger.entry import HASH_BYTES, MAX_SEQ, from_datetime
+from ledger.entry import HASH_BYTES, MAX_SEQ, decode_leaf, from_datetime
+from ledger.errors import SigningKeyMissing
 from ledger.keys import SigningKeyring
 from ledger.storage.entries.blocks import DamagedTrail
 from ledger.storage.entries.heads import IMPOSSIBLE_US, LockedHead
@@ -36,19 +40,56 @@ class HeadClaim(NamedTuple):
     beyond: bool
 
 
+class HeadEntries:
+    """Checks entries of one org's trail, in their order.
+
+    ``lacking`` is set while the newest of them are signed with keys that this machine lacks. A later
+    entry that links to them and is signed with a known key vouches for them: whoever wrote it had
+    the keys.
+    """
+
+    def __init__(self, org: str, keyring: SigningKeyring) -> None:
+        self._org = org
+        self._keyring = keyring
+        self.lacking: SigningKeyMissing | None = None
+
+    def fault(self, entry: StoredEntry, previous_hash: bytes | None) -> str | None:
+        """Return why an entry is not intact, or None if it is, but for a key that may be missing."""
+        faults = check_entry(entry, self._org, self._keyring, previous_hash)
+        wrong = [fault for fault in faults if fault.kind != UNKNOWN_KEY]
+        if wrong:
+            return wrong[0].reason
+        if not faults:
+            self.lacking = None
+        elif self.lacking is None:
+            self.lacking = SigningKeyMissing(self._org, entry.seq, decode_leaf(entry.leaf).key)
+        return None
+
+
 async def head_fault(
     transaction: AppendTransaction,
     org_id: int,
     org: str,
     claim: HeadClaim,
     keyring: SigningKeyring,
+) -> str | SigningKeyMissing | None:
+    """Returns the reason why the trail must not be extended, or None if its head is right.
+
+    SigningKeyMissing: nothing is wrong as far as it was checked, but an entry needs a key that
+    the keyring lacks.
+    """
+    checks = HeadEntries(org, keyring)
+    return await _fault(transaction, org_id, claim, checks) or checks.lacking
+
+
+async def _fault(
+    transaction: AppendTransaction, org_id: int, claim: HeadClaim, checks: HeadEntries
 ) -> str | None:
-    """Returns the reason why the trail must not be extended, or None if its head is right."""
     locked, (acknowledged, seen), beyond = claim
     if locked is None:
         return "the head row of the trail is missing"
     head = locked.head
-    reason = None if locked.is_known else _row_fault(org, locked, keyring)
+    reason = None if locked.is_known else _row_fault(locked, checks)
     if reason is not None or head == acknowledged == seen:
         return reason
     for known in (acknowledged, seen):
@@ -58,10 +99,10 @@ async def head_fault(
         return f"the head row says seq {head.seq}, but the trail holds later entries"
     if seen is None or seen.seq < 0 or head == seen:
         return None
-    return await _fault_since(transaction, org_id, org, seen, head, keyring)
+    return await _fault_since(transaction, org_id, seen, head, checks)
 
 
-def _row_fault(org: str, locked: LockedHead, keyring: SigningKeyring) -> str | None:
+def _row_fault(locked: LockedHead, checks: HeadEntries) -> str | None:
     head, entry = locked.head, locked.entry
     if head == EMPTY_HEAD:
         return None
@@ -71,44 +112,40 @@ def _row_fault(org: str, locked: LockedHead, keyring: SigningKeyring) -> str | N
         return f"the head's entry (seq {head.seq}) {locked.damage or MISSING}"
     if entry.entry_hash != head.entry_hash:
         return f"the head row and the head's entry (seq {head.seq}) hold different hashes"
-    faults = check_entry(entry, org, keyring, None)
-    if faults:
-        return f"the head's entry (seq {head.seq}) is not intact: {faults[0].reason}"
-    return None
+    fault = checks.fault(entry, None)
+    return fault and f"the head's entry (seq {head.seq}) is not intact: {fault}"
 
 
 async def _fault_since(
     transaction: AppendTransaction,
     org_id: int,
-    org: str,
     seen: ChainHead,
     head: ChainHead,
-    keyring: SigningKeyring,
+    checks: HeadEntries,
 ) -> str | None:
     """Returns what is wrong with the entries after ``seen``, or None.
 
     Where retention dropped some of them since, the entries after the last dropped one count.
     """
-    reason = await _extension_fault(transaction, org_id, org, seen, head, keyring)
+    reason = await _extension_fault(transaction, org_id, seen, head, checks)
     dropped = None if reason is None else await transaction.departed(org_id)
     if dropped is None or not seen.seq <= dropped.seq < head.seq:
         return reason
     if head.seq - dropped.seq > MAX_WALK_ENTRIES:
         return None
-    return await _extension_fault(transaction, org_id, org, dropped, head, keyring)
+    return await _extension_fault(transaction, org_id, dropped, head, checks)
 
 
 async def _extension_fault(
     transaction: AppendTransaction,
     org_id: int,
-    org: str,
     seen: ChainHead,
     head: ChainHead,
-    keyring: SigningKeyring,
+    checks: HeadEntries,
 ) -> str | None:
     try:
         if head.seq - seen.seq <= MAX_WALK_ENTRIES:
-            return await _walk_fault(transaction, org_id, org, seen, head, keyring)
+            return await _walk_fault(transaction, org_id, seen, head, checks)
         if await transaction.stored_hash(org_id, seen) != seen.entry_hash:
             return f"the entry at seq {seen.seq} is not the one that was acknowledged here"
     except DamagedTrail as error:
@@ -119,19 +156,18 @@ async def _extension_fault(
 async def _walk_fault(
     transaction: AppendTransaction,
     org_id: int,
-    org: str,
     seen: ChainHead,
     head: ChainHead,
-    keyring: SigningKeyring,
+    checks: HeadEntries,
 ) -> str | None:
     at = seen
     async for page in transaction.entries_between(org_id, at, head, PAGE_BLOCKS):
         for entry in page:
             if entry.seq != at.seq + 1:
                 return await _order_fault(transaction, org_id, at.seq + 1, entry.seq)
-            faults = check_entry(entry, org, keyring, at.entry_hash)
-            if faults:
-                return f"the entry at seq {entry.seq} is not intact: {faults[0].reason}"
+            fault = checks.fault(entry, at.entry_hash)
+            if fault is not None:
+                return f"the entry at seq {entry.seq} is not intact: {fault}"
             at = ChainHead(entry.seq, entry.entry_hash, from_datetime(entry.anchored_at))
     if at.seq < head.seq:
         return f"the entry at seq {at.seq + 1} is missing"

@@ -47,7 +47,7 @@ class WatchedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place among the connections of the process, or end."""
-        metered = self.metered = MeteredTransport(transport)
+        metered = self.metered = MeteredTransport(transport, self.loop.call_soon)
         super().connection_made(cast("asyncio.Transport", metered))
         self.flow = HeldFlow(self.transport)
         metered.closes_late = self._body_is_unread
