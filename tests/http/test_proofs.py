@@ -16,7 +16,7 @@ from ledger.core import proving
 from ledger.log_keys import LogKeyHistory, open_anchor, open_org_checkpoint
 from ledger.note import CosignatureSigner, parse_note
 from ledger.proof import parse_proof
-from server.http.routes import waiting
+from server.http.routes.appending import waiting
 from tests.support.blocks import edit
 from tests.support.serving import PeerAnswer, Server
 from tests.support.signed_trees import KEYS, SignedTrees

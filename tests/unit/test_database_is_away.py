@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from ledger.core.attesting.anchors import AttestationProblem, Attested
 from ledger.core.org import OrgFacts
 from ledger.errors import DatabaseAway
-from server.http.routes import waiting
+from server.http.routes.appending import waiting
 from server.process import attesting, retention
 from server.process.attesting import AnchorAttesting
 from server.process.retention import RetentionProcess
