@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.support.clusters import Database, blocking
 from tests.support.quire_process import QuireProcess, wait_until_ended
 from tests.support.serving import server_settings
 from tests.support.signing import fetch, sound_history
+from tests.support.waiting import until
 
 SIGNED_S = 30.0
 SIGNED = """
@@ -42,6 +44,10 @@ def signer_of(server: QuireProcess) -> int:
         assert time.monotonic() < deadline, "no signer runs"
         time.sleep(0.05)
     return found[0]
+
+
+def another_signer(server: QuireProcess, than: int) -> bool:
+    return server.beside("signer") not in ([], [than])
 
 
 def append(server: QuireProcess, slug: str, key: str, events: object = EVENT) -> None:
@@ -90,6 +96,21 @@ def test_the_signer_does_not_outlive_a_killed_server(
     signed(database, 1)
     signer_of(server)
     server.kill()
+    wait_until_ended(server)
+
+
+def test_a_killed_fork_server_has_a_successor(database: Database, server: QuireProcess) -> None:
+    slug, key = server.create_org("sealed")
+    for size in (1, 2, 3):  # the first is forked from the server, its successors are not
+        append(server, slug, key)
+        signed(database, size)
+        signer = signer_of(server)
+        (forks,) = server.beside("forks")
+        os.kill(forks, signal.SIGKILL)
+        until(partial(another_signer, server, signer))
+    append(server, slug, key)
+    signed(database, 4)
+    assert server.terminate() == 0
     wait_until_ended(server)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from server.cli.base.server_settings import read_settings
+from server.process.children.forking import fork_server_running
 from server.process.serve import serve as run_server
 
 
@@ -25,4 +26,5 @@ def serve(host: str | None, port: int | None, workers: int | None, data_dir: Pat
     the first start also makes the keys. An option overrides the setting in brackets.
     """
     options = {"host": host, "port": port, "workers": workers, "data_dir": data_dir}
-    sys.exit(run_server(read_settings(options)))
+    with fork_server_running():
+        sys.exit(run_server(read_settings(options)))

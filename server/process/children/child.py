@@ -13,7 +13,6 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 import structlog
@@ -23,6 +22,7 @@ from ledger.core.lasting import Lasting
 from ledger.storage.lock_waits import GrowingIntervals
 from server.process.children import forking
 from server.process.children.context import STOP_S, ProcessContext, follow_supervisor
+from server.process.children.forking import ForkedProcess
 from server.process.logs import configure
 from server.settings import Settings
 
@@ -64,7 +64,7 @@ class _Stop:
     def set(self) -> None:
         self._writer.close()
 
-    def within(self, seconds: float, process: BaseProcess | None = None) -> bool:
+    def within(self, seconds: float, process: ForkedProcess | None = None) -> bool:
         """Wait until it is said, the process ended, or the time is over; return whether it is said."""
         ends = [] if process is None else [process.sentinel]
         return self._reader in wait([self._reader, *ends], seconds)
@@ -111,7 +111,7 @@ def _reason_of_end(code: int) -> str:
     return f"it was killed by signal {-code}" if code < 0 else f"its exit code was {code}"
 
 
-def _end(process: BaseProcess) -> None:
+def _end(process: ForkedProcess) -> None:
     process.terminate()
     process.join(STOP_S)
     if process.is_alive():

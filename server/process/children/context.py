@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from typing import Final
 
 import msgspec
@@ -21,6 +20,8 @@ CONTEXT: Final = "LEDGER_WORKER"
 WATCH_S: Final = 0.5
 STOP_S: Final = 15.0
 """A process that was told to stop and still runs after this time is killed."""
+
+_supervisor: int | None = None
 
 
 class ProcessContext(msgspec.Struct):
@@ -55,14 +56,27 @@ def follow_supervisor(draining_s: float = 0.0) -> None:
     In order; if it takes longer than what it may drain and ``STOP_S``, at once: nobody else would
     end it.
     """
-    supervisor = multiprocessing.parent_process()
-    assert supervisor is not None, "this process was not started by a supervisor"
-    arguments = (supervisor, os.getppid(), draining_s + STOP_S)
+    arguments = (_sentinel(), os.getppid(), draining_s + STOP_S)
     threading.Thread(target=_watch, args=arguments, name="supervisor-watch", daemon=True).start()
 
 
-def _watch(supervisor: BaseProcess, parent: int, stop_s: float) -> None:
-    while os.getppid() == parent and not wait([supervisor.sentinel], WATCH_S):
+def set_supervisor(sentinel: int) -> None:
+    """Set the descriptor that shows that the supervisor ended; in a process of the fork server."""
+    global _supervisor  # noqa: PLW0603 - one of each process
+    _supervisor = sentinel
+
+
+def _sentinel() -> int:
+    """Return the descriptor that can be read once the supervisor has ended."""
+    if _supervisor is not None:
+        return _supervisor
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this process was not started by a supervisor"
+    return parent.sentinel
+
+
+def _watch(supervisor: int, parent: int, stop_s: float) -> None:
+    while os.getppid() == parent and not wait([supervisor], WATCH_S):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(stop_s)
