@@ -41,8 +41,8 @@ def run(orders: int, supervisor: int) -> None:
     """
     os.setsid()
     _name("forks")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):  # of all processes of a terminal or a service
+        signal.signal(number, signal.SIG_IGN)
     for module in (*MODULES, "server.cli.main"):
         importlib.import_module(module)
     gc.collect()
@@ -104,6 +104,7 @@ class _ForkServer:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             self._orders.close()
             for end in (self._ended, self._wakeup, *self._reports.values()):
                 os.close(end)
