@@ -229,6 +229,15 @@ class ApiKeyTable:
         rows = await self._database.fetch(LIST, org_id, after, limit)
         return [self._record(row) for row in rows]
 
+    async def chosen(
+        self, connection: Connection, query: str, *values: object
+    ) -> list[ApiKeyRecord]:
+        """Return the keys of a query, of which this is all from FROM on. Raises asyncpg's errors."""
+        return [
+            self._record(row)
+            for row in await connection.fetch(f"SELECT {_COLUMNS} {query}", *values)
+        ]
+
     def _record(self, found: Any) -> ApiKeyRecord:
         values, (mac, last_used_at, revocations, of_system) = found[:-4], found[-4:]
         right = API_KEYS.is_right(self._row_key, mac, *values)

@@ -47,6 +47,7 @@ from server.access.administration import Administration
 from server.access.auth import Authenticator
 from server.access.directory import Directory
 from server.access.keys.changes import KeyChanges
+from server.access.keys.endings import KeyEndings
 from server.access.keys.refused_addresses import RefusedAddresses
 from server.access.keys.usage import KeyUsage
 from server.access.live import LiveRequests
@@ -121,6 +122,7 @@ class Services:
         self.authenticator = Authenticator(database, secrets.master_key, validity)
         self.key_uses = KeyUsage(database, validity.now_us)
         self.refused_addresses = RefusedAddresses(database)
+        self.key_endings = KeyEndings(database, self.register)
         self.live = LiveRequests(self.authenticator, self.register.catch_up)
         self.directory = Directory(database, self.register)
         self.guard = TrailGuard(database, self.sequencer, self.sealer, self.administration)

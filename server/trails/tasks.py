@@ -18,6 +18,7 @@ log = structlog.get_logger("quire")
 FOLLOW_S: Final = 1.0
 UPKEEP_S: Final = 3_600
 UPKEEP_AGAIN_S: Final = 60
+REPORT_S: Final = 86_400
 SYNC_S: Final = 2.0
 
 
@@ -83,6 +84,21 @@ async def end_revoked(services: Services) -> None:
 async def note_key_uses(services: Services) -> None:
     """Store when API keys were last used."""
     await services.key_uses.keep_storing()
+
+
+async def report_key_endings(services: Services) -> None:
+    """Report API keys that expire soon, or never: at the start, and once a day."""
+    trouble = Lasting("ends of API keys are not reported", "ends of API keys are reported again")
+    while True:
+        pause_s: float = REPORT_S
+        try:
+            await services.key_endings.report(services.clock.moment())
+        except (ClockUnsteady, DatabaseUnavailable) as error:
+            trouble.failed(log.info, str(error))
+            pause_s = UPKEEP_AGAIN_S
+        else:
+            trouble.fine()
+        await asyncio.sleep(pause_s)
 
 
 async def follow_register(services: Services) -> None:

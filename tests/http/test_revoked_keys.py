@@ -236,6 +236,59 @@ def test_the_event_stream_of_a_revoked_key_ends(
             other.socket.recv(1)
 
 
+def change(server: Server, org: tuple[str, str], key: str, **changes: Any) -> None:
+    path = f"/v1/orgs/{org[0]}/keys/{key.split('_')[2]}"
+    assert server.request("PATCH", path, changes, key=org[1]).status == 200
+
+
+def test_the_event_stream_of_a_changed_key_goes_on_from_its_addresses_alone(
+    shared_server: Server, deaf: Server
+) -> None:
+    server, org = shared_server, (shared_server.org, shared_server.admin_key)
+    key, job = server.create_key(org[0], "viewer"), blocking(never_ending(server))
+    with Line(server) as line:
+        line.send(head("GET", f"/v1/orgs/{org[0]}/verifications/{job}/events", key))
+        received = b""
+        while b"event: progress" not in received:
+            received += line.socket.recv(65_536)
+        for by, changes in ((server, {"name": "other"}), (deaf, {"allowed_cidrs": ["127.0.0.1"]})):
+            change(by, org, key, **changes)
+            line.socket.settimeout(SECOND_S)
+            with pytest.raises(TimeoutError):  # it goes on
+                line.socket.recv(1)
+        change(deaf, org, key, allowed_cidrs=["192.0.2.1"])
+        line.socket.settimeout(20)
+        assert not line.read().endswith(b"0\r\n\r\n")
+
+
+def test_the_event_stream_of_an_expired_key_ends(shared_server: Server) -> None:
+    server, org = shared_server, (shared_server.org, shared_server.admin_key)
+    key, job = server.create_key(org[0], "viewer"), blocking(never_ending(server))
+    with Line(server) as line:
+        line.send(head("GET", f"/v1/orgs/{org[0]}/verifications/{job}/events", key))
+        received = b""
+        while b"event: progress" not in received:
+            received += line.socket.recv(65_536)
+        path = f"/v1/orgs/{org[0]}/keys/{key.split('_')[2]}/rotate"
+        assert server.request("POST", path, {"overlap_hours": 0}, key=org[1]).status == 201
+        line.socket.settimeout(20)
+        began = time.monotonic()
+        assert not line.read().endswith(b"0\r\n\r\n")
+        assert time.monotonic() - began < SECOND_S + SLACK_S
+
+
+def test_a_server_that_heard_of_no_rotation_appends_nothing_after_the_overlap(
+    shared_server: Server, deaf: Server, org: tuple[str, str]
+) -> None:
+    path = f"/v1/orgs/{org[0]}/entries"
+    for body, status in (({"overlap_hours": 1}, 201), ({"overlap_hours": 0}, 401)):
+        key = shared_server.create_key(org[0], "member")
+        assert deaf.request("POST", path, {"n": 1}, key=key).status == 201
+        rotate = f"/v1/orgs/{org[0]}/keys/{key.split('_')[2]}/rotate"
+        assert shared_server.request("POST", rotate, body, key=org[1]).status == 201
+        assert deaf.request("POST", path, {"n": 2}, key=key).status == status
+
+
 def test_a_long_poll_of_a_revoked_key_ends_with_401(shared_server: Server) -> None:
     server, org = shared_server, shared_server.create_org("plain")
     key = server.create_key(org[0], "viewer")

@@ -129,10 +129,19 @@ SecurityEventKind = Annotated[
     str,
     shape(
         "SecurityEventKind",
-        "What happened: the org was frozen, the signing of its checkpoints stopped, or 80 % or all of "
-        "its quota of a day was used.",
+        "What happened: the org was frozen, the signing of its checkpoints stopped, 80 % or all of its "
+        "quota of a day was used, or an API key expires soon, never expires, or was used from an "
+        "address that it may not be used from.",
         "org_frozen",
-        enum=["checkpoints_stopped", "org_frozen", "quota_nearly_used", "quota_used_up"],
+        enum=[
+            "checkpoints_stopped",
+            "key_address_refused",
+            "key_expires",
+            "key_never_expires",
+            "org_frozen",
+            "quota_nearly_used",
+            "quota_used_up",
+        ],
     ),
 ]
 
