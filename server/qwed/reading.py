@@ -12,7 +12,7 @@ from ledger.core.org import OrgFacts
 from ledger.core.reading.qwed_rows import TooFarBack
 from ledger.qwed.event import EVENT_TYPE as IMPORTED
 from ledger.storage.entries.search import EntrySearch
-from server.access.auth import Principal
+from server.access.principal import Principal
 from server.access.rights import May
 from server.qwed.bodies import LogBody, LogDetailBody
 from server.qwed.rows import SOUND, VERDICT, RowReference, detail_body, log_body

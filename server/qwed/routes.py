@@ -15,8 +15,8 @@ from ledger.entry import has_control, parse_record_id
 from ledger.errors import FormatError
 from ledger.shapes import RECORD_ID_EXAMPLE
 from ledger.times import EXAMPLE
-from server.access.auth import Principal
 from server.access.directory import NotFound
+from server.access.principal import Principal
 from server.access.rights import May, Right
 from server.http.caller import HttpRequest, interruptible, principal_of, services_of
 from server.http.contract import ResponseHeader, asks, text
