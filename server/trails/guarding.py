@@ -9,13 +9,20 @@ import msgspec
 import structlog
 
 from ledger.blocks.block import SYSTEM_ORG
+from ledger.chain import UNKNOWN_KEY
 from ledger.core.org import OrgFacts
 from ledger.core.reading.index_reports import INDEX_DAMAGED
 from ledger.core.register import NOT_AUTHENTIC, Change, ChangeKind, FaultSeqs
 from ledger.core.sealing.opener import ref_of
 from ledger.core.sealing.sealer import Drafted, Sealer
 from ledger.core.sequencer import Appended, AppendRequest, Effect, Sequencer
-from ledger.core.verification.work.faults import INDEX_KINDS, ROW_KINDS, Result
+from ledger.core.verification.work.faults import (
+    ALWAYS_REQUIRED,
+    INDEX_KINDS,
+    ROW_KINDS,
+    Checks,
+    Result,
+)
 from ledger.entry import search_tag
 from ledger.errors import NOT_FOUND, AppendRefused
 from ledger.event import Event, EventFields
@@ -68,7 +75,7 @@ class TrailGuard:
         rows = [fault for fault in result.errors if fault.kind in ROW_KINDS]
         beside = [*index, *rows]
         common = [fault for fault in result.errors if fault.seq < 0 and fault not in beside]
-        own = [fault for fault in result.errors if fault.seq >= 0]
+        own = [fault for fault in result.errors if fault.seq >= 0 and fault.kind != UNKNOWN_KEY]
         if common:
             text = f"{common[0].kind}: {common[0].reason}"
             log.error("verification found faults in the anchor log", first=text)
@@ -81,7 +88,7 @@ class TrailGuard:
         for fault in rows:
             log.error("verification found rows that decide", org=record.slug, first=fault.reason)
             await security_events.add_once(self._database, org_id, NOT_AUTHENTIC, fault.reason)
-        if not own and result.fault_count == len(result.errors):
+        if not own and (result.fault_count == len(result.errors) or not _accuses(result.checks)):
             return
         count = result.fault_count - len(common) - len(beside)
         found = FaultSeqs(count, sorted({fault.seq for fault in own}))
@@ -204,6 +211,12 @@ class TrailGuard:
             return (await change)[0]
 
         return await append_sealed(append, self._sealer, org, [event], request)
+
+
+def _accuses(checks: Checks) -> bool:
+    """Return whether a check of the entries, their head or their tree failed."""
+    named = (*ALWAYS_REQUIRED, "tree", "checkpoints")
+    return any(getattr(checks, name) is False for name in named)
 
 
 class _About(NamedTuple):

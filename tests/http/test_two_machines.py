@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pytest
@@ -39,6 +39,10 @@ class Machine(NamedTuple):
     def append(self, org: str, key: str) -> PeerAnswer:
         path = f"/v1/orgs/{org}/entries"
         return self.server.request("POST", path, {"event_type": "x"}, key=key)
+
+    def verify(self, org: str, key: str) -> Any:
+        path = f"/v1/orgs/{org}/verifications?wait=60"
+        return self.server.request("POST", path, key=key).json()["result"]
 
 
 @pytest.fixture
@@ -79,6 +83,10 @@ def test_an_append_after_an_unknown_key_is_503_and_freezes_nobody(
         assert "k-new" in refused.json()["detail"]
         assert "quire keys signing add --import" in refused.json()["detail"]
         assert int(refused.headers["retry-after"]) > 0
+    verified = behind.verify(org, key)
+    assert verified["verdict"] == "incomplete"
+    assert verified["checks"]["signatures"] == "not_checked"
+    assert "keyring lacks a key" in verified["reasons"]["signatures"]
     assert frozen(database) == 0
     assert ahead.append(org, key).status == 201, "the machine with the key goes on"
     behind.holds(ADDED)

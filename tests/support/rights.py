@@ -75,4 +75,5 @@ ROUTES = {
     ("GET", "/v1/orgs/{org}/verifications/{job_id}"): Route(reads()),
     ("GET", "/v1/orgs/{org}/verifications/{job_id}/events"): Route(reads()),
     ("GET", "/admin/compliance/verify/{record}"): Route(reads()),
+    ("GET", "/audit/logs/{record}"): Route({**reads(404), "platform": 400}),
 }

@@ -60,5 +60,6 @@ def test_links() -> None:
 
 def test_unknown_key() -> None:
     result = verify(ROWS[2], ring=SigningKeyring.from_secret(b"x" * 32, "other"))
-    assert verdicts(result) == [True, False, True, True]
+    assert verdicts(result) == [True, "not_checked", True, True]
+    assert (result.verdict, result.valid) == ("incomplete", False)
     assert [fault.kind for fault in result.errors] == ["unknown_key"]

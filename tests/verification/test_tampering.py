@@ -250,6 +250,13 @@ def test_wrong_and_unknown_keys() -> None:
     assert found(ROWS, ring=wrong) == {seq: {"signature_invalid"} for seq in PLACES}
     unknown = SigningKeyring.from_secret(b"w" * 32, "k9")
     assert found(ROWS, ring=unknown) == {seq: {"unknown_key"} for seq in PLACES}
+    result = judge(ROWS, HEAD, ring=unknown)
+    assert (result.verdict, result.checks.signatures) == ("incomplete", "not_checked")
+    assert result.verified_entries == 0
+    assert "keyring lacks a key" in result.reasons["signatures"]
+    damaged = [*ROWS[:3], ROWS[3]._replace(payload=b"other"), *ROWS[4:]]
+    result = judge(damaged, HEAD, ring=unknown)
+    assert (result.verdict, result.checks.signatures) == ("refuted", "not_checked")
 
 
 def test_a_fork_by_a_holder_of_the_key() -> None:

@@ -27,7 +27,7 @@ from ledger.archive.format.packs import (
 from ledger.archive.format.rows import entry_of, widest_at
 from ledger.archive.reading.fetching import Fetch
 from ledger.archive.verification.findings import FAULTS_MAX, ArchiveFault
-from ledger.chain import check_entry
+from ledger.chain import UNKNOWN_KEY, check_entry
 from ledger.entry import decode_leaf
 from ledger.errors import ArchiveMismatch, TileError
 from ledger.keys import SigningKeyring
@@ -71,6 +71,8 @@ class BlockReport(msgspec.Struct, tag=True):
     entries: int = 0
     bytes: int = 0
     objects: int = 0
+    lacking: int = 0
+    """Entries whose signing key the keyring lacks: their signatures are not checked."""
     fault_count: int = 0
     faults: list[ArchiveFault] = []
 
@@ -264,6 +266,9 @@ def _check_row(
         return
     entry = entry_of(0, leaf, row)
     for fault in check_entry(entry, decode_leaf(leaf).org, keyring, None):
+        if fault.kind == UNKNOWN_KEY:
+            checked.lacking += 1
+            continue
         check = "payloads" if fault.kind == "payload_mismatch" else "signatures"
         checked.fault(pack.key(), check, f"entry {entry.seq}: {fault.reason}")
 

@@ -101,6 +101,8 @@ class ArchiveFindings:
         """The largest size that an object of the archive belongs to."""
         self.behind = False
         """Whether the archive has checkpoints larger than the verified one."""
+        self.lacking = 0
+        """Entries whose signing key this machine lacks."""
         self.warnings: list[str] = []
 
     def fault(self, key: str, check: str, reason: str) -> None:
@@ -116,6 +118,11 @@ class ArchiveFindings:
     def verdict(self, org: str, size: int, asked: Collection[str]) -> ArchiveVerdict:
         """Return the verdict; a check in ``asked`` that was not made leaves it incomplete."""
         checks = {check: self._of(check, size) for check in CHECKS}
+        if self.lacking:
+            self.warnings.append(
+                f"the keyring of this machine lacks the keys of {self.lacking} entries, whose "
+                "signatures are not checked. Add them with: quire keys signing add --import FILE"
+            )
         return ArchiveVerdict(
             org=org,
             size=size,
@@ -136,6 +143,8 @@ class ArchiveFindings:
             return False
         if check in _OF_ENTRIES and self.entries < size:
             return NOT_CHECKED  # some entries were not found at their index in the tree
+        if check == "signatures" and self.lacking:
+            return NOT_CHECKED
         if check == "checkpoint" and self.behind:
             return NOT_CHECKED
         if check == "anchors" and self.overdue:

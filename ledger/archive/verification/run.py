@@ -388,6 +388,7 @@ class ArchiveVerification:
             found.add(checked.faults, checked.fault_count)
             found.entries += checked.entries
             found.objects += checked.objects
+            found.lacking += checked.lacking
             found.bytes += checked.bytes
             self._options.advance(checked.entries)
 

@@ -14,7 +14,7 @@ from ledger.archive.format.layout import Pack
 from ledger.archive.format.packs import PACK_BYTES, Packed, pack_rows
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.writing.growth import TreeGrowth
-from ledger.chain import StoredEntry, check_entry
+from ledger.chain import UNKNOWN_KEY, StoredEntry, check_entry
 from ledger.errors import ArchiveRefused
 from ledger.keys import SigningKeyring
 from ledger.merkle import HASH_BYTES, leaf_hash
@@ -124,6 +124,11 @@ class TrailSource:
 
     def _check(self, row: StoredEntry, proved: bytes) -> None:
         faults = check_entry(row, self._reader.org, self._keyring, None)
+        if faults and all(fault.kind == UNKNOWN_KEY for fault in faults):
+            raise ArchiveRefused(
+                f"entry {row.seq} can't be checked on this machine: {faults[0].reason}. Add the key "
+                "with: quire keys signing add --import FILE"
+            )
         if faults:
             raise ArchiveRefused(
                 f"entry {row.seq} is not valid ({faults[0].kind}: {faults[0].reason}). Run a full "

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ledger import merkle, tiles
-from ledger.chain import StoredEntry, TrailFault, check_entry
+from ledger.chain import UNKNOWN_KEY, StoredEntry, TrailFault, check_entry
 from ledger.core.verification.work.extent import SETTLE_POLL_S, SETTLE_S
 from ledger.core.verification.work.faults import TRAIL_KINDS
 from ledger.core.verification.work.trust import NoteJudge, TrailTrust
@@ -118,7 +118,6 @@ CHECK_OF_KIND: Final = {
     "column_mismatch": "hash_valid",
     "foreign_org": "hash_valid",
     "signature_invalid": "signature_valid",
-    "unknown_key": "signature_valid",
     "link_broken": "chain_valid",
     "seq_mismatch": "chain_valid",
     "missing": "chain_valid",
@@ -181,7 +180,9 @@ def verify_entry(
     if rows > 1:
         reason = f"{rows} rows have this seq, but only one of them can be the entry"
         faults = [*faults, TrailFault(row.seq, "inserted", reason)]
-    failed = {CHECK_OF_KIND[fault.kind] for fault in faults}
+    wrong = [fault for fault in faults if fault.kind != UNKNOWN_KEY]
+    failed = {CHECK_OF_KIND[fault.kind] for fault in wrong}
+    unsure = {"signature_valid"} if len(wrong) < len(faults) else set()
     unread = any(fault.kind == "leaf_malformed" for fault in faults)
 
     def answer(check: str) -> Check:
@@ -189,15 +190,15 @@ def verify_entry(
             return inclusion.verdict
         if check in failed:
             return False
-        return NOT_CHECKED if unread else True
+        return NOT_CHECKED if unread or check in unsure else True
 
     if inclusion.fault is not None:
-        faults = [*faults, inclusion.fault]
+        faults, wrong = [*faults, inclusion.fault], [*wrong, inclusion.fault]
     answers = {name: answer(name) for name in RecordChecks.__struct_fields__}
     unsigned = answers["included"] == NOT_CHECKED
     late = late or inclusion.expected
     required = [name for name in answers if name != "included" or late or not unsigned]
-    verdict = combine(answers, required, fault_count=len(faults))
+    verdict = combine(answers, required, fault_count=len(wrong))
     return EntryResult(
         valid=verdict.valid,
         verdict=verdict,

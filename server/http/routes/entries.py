@@ -116,7 +116,7 @@ def _too_many_pages(_: Hashable) -> QueueFull:
 
 
 @asynccontextmanager
-async def _page_turn(services: Services, principal: Principal) -> AsyncIterator[None]:
+async def page_turn(services: Services, principal: Principal) -> AsyncIterator[None]:
     """Wait until it is the turn of the caller's org to read a page. Raises QueueFull."""
     turns, turn = services.part(page_turns), Turn(principal.owner, _PAGE)
     try:
@@ -166,7 +166,7 @@ async def list_entries(
         descending=order == "desc",
         limit=limit,
     )
-    async with _page_turn(services, principal):
+    async with page_turn(services, principal):
         page = await find(services.trail, services.sealer, tenant, query, may_open=may_open)
         shown = await show(services.sealer, tenant, page.entries, may_open=may_open)
     following = None if page.next_seq is None else cursor_of(page.next_seq)

@@ -9,7 +9,7 @@ from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
-from ledger.chain import NO_FAULT_OR_ONE, TrailFault
+from ledger.chain import NO_FAULT_OR_ONE, UNKNOWN_KEY, TrailFault
 from ledger.errors import QuireError
 from ledger.verdict import NOT_CHECKED, Check, Verdict
 
@@ -42,7 +42,7 @@ CHECKS_OF_KIND: Final[dict[str, tuple[str, ...]]] = {
     "hash_mismatch": ("hashes",),
     "leaf_malformed": ("hashes",),
     "signature_invalid": ("signatures",),
-    "unknown_key": ("signatures",),
+    UNKNOWN_KEY: (),  # the signature can't be checked on this machine
     "payload_mismatch": ("payloads",),
     "column_mismatch": ("columns",),
     "block_border": ("columns",),
@@ -140,6 +140,7 @@ NO_ENTRY: Final = -1
 
 LEAVES_UNCHECKED: Final[dict[str, tuple[str, ...]]] = {
     "leaf_malformed": ("signatures", "links", "payloads", "columns"),
+    UNKNOWN_KEY: ("signatures",),
     "unreadable": ("hashes", "signatures", "links", "payloads"),
     **dict.fromkeys(
         ("missing", "truncated", "wiped", "archive_damaged"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ledger.chain import EMPTY_SEQ, TrailFault
+from ledger.chain import EMPTY_SEQ, UNKNOWN_KEY, TrailFault
 from ledger.core.verification.work.faults import (
     ALWAYS_REQUIRED,
     CHECKS,
@@ -130,7 +130,8 @@ class Tally:
         failed = self._failed + self._missing
         checks = self._checks()
         answers = {name: getattr(checks, name) for name in CHECKS}
-        verdict = combine(answers, sorted(self.required), fault_count=self.fault_count)
+        refuting = self.fault_count if self._kinds - {UNKNOWN_KEY} else 0
+        verdict = combine(answers, sorted(self.required), fault_count=refuting)
         return Result(
             valid=verdict.valid,
             total_entries=total,
@@ -193,6 +194,8 @@ class Tally:
         if check in self.doubted:
             return self.doubted[check]
         kind = self._unmade().get(check)
+        if kind == UNKNOWN_KEY:
+            return "this machine's keyring lacks a key: quire keys signing add --import adds it"
         if kind is not None:
             return f"a fault of the kind {kind} prevents it"
         if check in CHECKS_OF_ENTRIES and not self._rows:

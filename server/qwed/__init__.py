@@ -1,0 +1,1 @@
+"""QWED's audit routes, answered from the trail."""
