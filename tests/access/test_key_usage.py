@@ -35,7 +35,7 @@ async def test_uses_are_stored_together_and_none_goes_back(
         async def uses() -> dict[str, object]:
             return {key.id: key.last_used_at for key in await keys.of_org(org.id)}
 
-        early, late = (KeyUsage(opened, lambda by=by: wall_us() + by) for by in (0, 60_000_000))
+        early, late = KeyUsage(opened, wall_us), KeyUsage(opened, lambda: wall_us() + 60_000_000)
         for one in (early, late):
             for key_id in ids[:2]:
                 one.note(key_id)
