@@ -24,9 +24,10 @@ PARTS = {
     "/v1/orgs/{org}/entries/{record}/proof": "the hashes of one proof",
     "/v1/orgs/{org}/consistency": "the hashes of one proof",
     "/v1/log/consistency": "the hashes of one proof",
+    "/audit/logs": "pages in QWED's form, by `before` and `next_before`, tried in tests/qwed",
     "/v1/log/keys": "one signed history, of which a part can't be verified",
 }
-"""Answers with a list that is a part of one thing, and bounded with it."""
+"""Answers with a list that is a part of one thing, and bounded with it, or paged in another form."""
 
 
 class Listed(typing.NamedTuple):
