@@ -279,13 +279,33 @@ END $$;
 -- ---------------------------------------------------------------- security events
 
 CREATE TABLE security_events (
-    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    at      timestamptz NOT NULL DEFAULT now(),
-    org_id  bigint,
-    kind    text NOT NULL,
-    detail  text NOT NULL
+    id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at       timestamptz NOT NULL DEFAULT now(),
+    org_id   bigint,
+    kind     text NOT NULL,
+    detail   text NOT NULL,
+    severity text NOT NULL DEFAULT 'medium',  -- low, medium, high, critical
+    layer    text NOT NULL DEFAULT 'other',   -- the part of the server that noticed it
+    score    smallint,                        -- 0 to 100, where a layer weighs what it finds
+    key_id   text,                            -- the API key that it is about
+    details  text NOT NULL DEFAULT '{}'       -- a JSON object
 );
 CREATE INDEX security_events_org ON security_events (org_id, id);
+
+-- Which events an operator dealt with. A row stands in the transaction of its entry in the trail.
+CREATE TABLE acknowledged_events (
+    event_id        bigint PRIMARY KEY,
+    org_id          bigint NOT NULL,
+    acknowledged_at timestamptz NOT NULL,
+    key_id          text NOT NULL,
+    reason          text NOT NULL,
+    mac             bytea NOT NULL
+);
+CREATE INDEX acknowledged_events_org ON acknowledged_events (org_id);
+CREATE TRIGGER worm BEFORE UPDATE OR DELETE ON acknowledged_events
+    FOR EACH ROW EXECUTE FUNCTION quire_refuse_change();
+CREATE TRIGGER worm_truncate BEFORE TRUNCATE ON acknowledged_events
+    FOR EACH STATEMENT EXECUTE FUNCTION quire_refuse_change();
 
 -- ---------------------------------------------------------------- rights
 
@@ -306,7 +326,8 @@ GRANT SELECT, INSERT, UPDATE ON quota_uses TO quire_server;
 GRANT UPDATE (seq, entry_hash, anchored_at, erasures, revocations, frozen_at, frozen_reason) ON heads TO quire_server;
 GRANT SELECT, INSERT, DELETE ON subjects TO quire_server;
 -- Without id and at: an id that was used in advance would make the insert of an alarm fail.
-GRANT SELECT, INSERT (org_id, kind, detail) ON security_events TO quire_server, quire_signer;
+GRANT SELECT, INSERT (org_id, kind, detail, severity, layer, score, key_id, details) ON security_events TO quire_server, quire_signer;
+GRANT SELECT, INSERT ON acknowledged_events TO quire_server;
 -- The signer reads what it signs. An org that it doubts it freezes.
 GRANT SELECT ON orgs, heads, entries TO quire_signer;
 GRANT INSERT (org_id, erasures, revocations, frozen_at, frozen_reason), UPDATE (frozen_at, frozen_reason) ON heads TO quire_signer;

@@ -45,6 +45,7 @@ from ledger.client.errors import (
 )
 from ledger.client.events import Event
 from ledger.client.models import (
+    Acknowledged,
     Anchoring,
     ApiKey,
     Archive,
@@ -58,6 +59,7 @@ from ledger.client.models import (
     EntryFilters,
     EntryVerification,
     Erasure,
+    EventFilters,
     Fault,
     Freeze,
     Head,
@@ -66,6 +68,7 @@ from ledger.client.models import (
     Org,
     Proof,
     Receipt,
+    Review,
     RotatedApiKey,
     SecurityEventInfo,
     SignedHead,
@@ -78,6 +81,7 @@ from ledger.client.models import (
 from ledger.client.sync import LedgerClient
 
 __all__ = [
+    "Acknowledged",
     "Anchoring",
     "ApiKey",
     "Archive",
@@ -100,6 +104,7 @@ __all__ = [
     "Erasure",
     "Event",
     "EventEncodingError",
+    "EventFilters",
     "EvidenceBundle",
     "Fault",
     "ForbiddenError",
@@ -127,6 +132,7 @@ __all__ = [
     "Proof",
     "ProtocolError",
     "Receipt",
+    "Review",
     "RotatedApiKey",
     "SecurityEventInfo",
     "ServerError",

@@ -299,17 +299,30 @@ class AsyncLedgerClient:
         return await self._run(routes.org(await self._slug(org)))
 
     async def security_events(
-        self, *, org: str | None = None
+        self, *, org: str | None = None, **wanted: Unpack[models.EventFilters]
     ) -> AsyncIterator[models.SecurityEventInfo]:
-        """Yield the security events of an org, newest first (platform or admin key)."""
+        """Yield the security events of an org that match all filters, newest first."""
         slug, cursor = await self._slug(org), None
         while True:
-            page = await self._run(routes.security_events(slug, cursor))
+            page = await self._run(routes.security_events(slug, cursor, wanted))
             for event in page.events:
                 yield event
             if page.next_cursor is None:
                 return
             cursor = routes.advanced(cursor, str(page.next_cursor))
+
+    async def acknowledge_event(
+        self, event_id: int, reason: str, *, org: str | None = None
+    ) -> models.SecurityEventInfo:
+        """State that a security event was dealt with; raises ConflictError if it was before."""
+        return await self._run(routes.acknowledge_event(await self._slug(org), event_id, reason))
+
+    async def record_review(
+        self, period_start: str, period_end: str, notes: str = "", *, org: str | None = None
+    ) -> models.Review:
+        """State that you reviewed the trail of some days (such as "2026-01-31", in UTC)."""
+        slug = await self._slug(org)
+        return await self._run(routes.record_review(slug, period_start, period_end, notes))
 
     async def update_org(
         self,

@@ -8,7 +8,7 @@ signatures are lower-case hex.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, TypeAlias, TypedDict
 
 import msgspec
@@ -133,6 +133,19 @@ class EntryFilters(TypedDict, total=False):
     until: datetime | str | None
     order: Order
     page_size: int
+
+
+class EventFilters(TypedDict, total=False):
+    """The filters of ``security_events``; ``since`` and ``until`` need a time zone.
+
+    ``acknowledged`` is True for events that somebody has dealt with, False for those that are open.
+    """
+
+    kind: str | None
+    severity: Literal["low", "medium", "high", "critical"] | None
+    since: datetime | str | None
+    until: datetime | str | None
+    acknowledged: bool | None
 
 
 class BundleDisclosure(TypedDict, total=False):
@@ -382,13 +395,30 @@ class OrgPage(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: str | None = None
 
 
+class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
+    """Who has dealt with a security event (an API key's id), when, and why."""
+
+    at: Time
+    key: str
+    reason: str
+
+
 class SecurityEventInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that an operator must know about: what happened, when, and what was found."""
+    """An event that an operator must know about: what happened, when, and what was found.
+
+    ``acknowledged`` is None while nobody has dealt with it; ``score`` is 0 to 100, or None.
+    """
 
     id: int
     at: Time
     kind: str
     detail: str
+    severity: str = "medium"
+    layer: str = "other"
+    score: int | None = None
+    key: str | None = None
+    details: dict[str, Any] = {}
+    acknowledged: Acknowledged | None = None
 
 
 class SecurityEventPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -396,6 +426,18 @@ class SecurityEventPage(msgspec.Struct, frozen=True, kw_only=True):
 
     events: list[SecurityEventInfo]
     next_cursor: int | None = None
+
+
+class Review(msgspec.Struct, frozen=True, kw_only=True):
+    """A review of the trail of some days, as its entry states it."""
+
+    record_id: str
+    seq: int
+    recorded_at: Time
+    reviewer: str
+    period_start: date
+    period_end: date
+    notes: str
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):

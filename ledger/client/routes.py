@@ -38,7 +38,9 @@ _checkpoint_page = reader(models.CheckpointPage)
 _job = reader(models.VerificationJob)
 _org = reader(models.Org)
 _org_page = reader(models.OrgPage)
+_event = reader(models.SecurityEventInfo)
 _event_page = reader(models.SecurityEventPage)
+_review = reader(models.Review)
 _created_key = reader(models.CreatedApiKey)
 _rotated_key = reader(models.RotatedApiKey)
 _key = reader(models.ApiKey)
@@ -220,9 +222,24 @@ def orgs(cursor: str | None) -> Call[models.OrgPage]:
     return _get("/v1/orgs", _org_page, query_of({"cursor": cursor}))
 
 
-def security_events(slug: str, cursor: str | None) -> Call[models.SecurityEventPage]:
-    path = f"/v1/orgs/{segment(slug)}/security-events"
-    return _get(path, _event_page, query_of({"cursor": cursor}))
+def security_events(
+    slug: str, cursor: str | None, wanted: models.EventFilters
+) -> Call[models.SecurityEventPage]:
+    """List security events; the filters' ``acknowledged`` is sent as true or false."""
+    given: dict[str, object] = {**wanted, "cursor": cursor}
+    if given.get("acknowledged") is not None:
+        given["acknowledged"] = str(given["acknowledged"]).lower()
+    return _get(f"/v1/orgs/{segment(slug)}/security-events", _event_page, query_of(given))
+
+
+def acknowledge_event(slug: str, event_id: int, reason: str) -> Call[models.SecurityEventInfo]:
+    path = f"/v1/orgs/{segment(slug)}/security-events/{event_id}/acknowledge"
+    return _send("POST", path, _event, {"reason": reason})
+
+
+def record_review(slug: str, first: str, last: str, notes: str) -> Call[models.Review]:
+    body = {"period_start": first, "period_end": last, "notes": notes}
+    return _send("POST", f"/v1/orgs/{segment(slug)}/reviews", _review, body)
 
 
 def org(slug: str) -> Call[models.Org]:

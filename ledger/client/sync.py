@@ -256,15 +256,30 @@ class LedgerClient:
         """Return an org. Raises NotFoundError."""
         return self._run(routes.org(self._slug(org)))
 
-    def security_events(self, *, org: str | None = None) -> Iterator[models.SecurityEventInfo]:
-        """Yield the security events of an org, newest first (platform or admin key)."""
+    def security_events(
+        self, *, org: str | None = None, **wanted: Unpack[models.EventFilters]
+    ) -> Iterator[models.SecurityEventInfo]:
+        """Yield the security events of an org that match all filters, newest first."""
         slug, cursor = self._slug(org), None
         while True:
-            page = self._run(routes.security_events(slug, cursor))
+            page = self._run(routes.security_events(slug, cursor, wanted))
             yield from page.events
             if page.next_cursor is None:
                 return
             cursor = routes.advanced(cursor, str(page.next_cursor))
+
+    def acknowledge_event(
+        self, event_id: int, reason: str, *, org: str | None = None
+    ) -> models.SecurityEventInfo:
+        """State that a security event was dealt with; raises ConflictError if it was before."""
+        return self._run(routes.acknowledge_event(self._slug(org), event_id, reason))
+
+    def record_review(
+        self, period_start: str, period_end: str, notes: str = "", *, org: str | None = None
+    ) -> models.Review:
+        """State that you reviewed the trail of some days (such as "2026-01-31", in UTC)."""
+        slug = self._slug(org)
+        return self._run(routes.record_review(slug, period_start, period_end, notes))
 
     def update_org(
         self,

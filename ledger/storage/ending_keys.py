@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from ledger.storage.api_keys import ApiKeyRecord, ApiKeyTable
 from ledger.storage.database import Connection
-from ledger.storage.security_events import storable
+from ledger.storage.event_kinds import kind_of
 
 AHEAD: Final = timedelta(days=30)
 PAGE: Final = 500
@@ -20,9 +20,10 @@ FROM api_keys WHERE id > $1 AND revoked_at IS NULL AND rotated_to IS NULL
 ORDER BY id LIMIT $4"""
 # Each once, whoever stored it: while one process leads, no other stores any.
 ADD: Final = """
-INSERT INTO security_events (org_id, kind, detail)
-SELECT n.org_id, n.kind, n.detail
-FROM unnest($1::bigint[], $2::text[], $3::text[]) AS n (org_id, kind, detail)
+INSERT INTO security_events (org_id, kind, detail, key_id, severity, layer)
+SELECT n.org_id, n.kind, n.detail, n.key_id, n.severity, n.layer
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+     AS n (org_id, kind, detail, key_id, severity, layer)
 WHERE NOT EXISTS (
     SELECT FROM security_events e
     WHERE e.org_id IS NOT DISTINCT FROM n.org_id AND e.kind = n.kind AND e.detail = n.detail)"""
@@ -34,6 +35,7 @@ class KeyNotice(NamedTuple):
     org_id: int | None
     kind: str
     detail: str
+    key_id: str
 
 
 async def lead(connection: Connection) -> bool:
@@ -54,5 +56,6 @@ async def due(
 async def store(connection: Connection, notices: Sequence[KeyNotice]) -> None:
     """Store events, but for those that are stored already. Raises asyncpg's errors."""
     if notices:
-        org_ids, kinds, details = zip(*notices, strict=True)
-        await connection.execute(ADD, org_ids, kinds, [storable(one) for one in details])
+        org_ids, kinds, details, key_ids = zip(*notices, strict=True)
+        severities, layers, _ = zip(*map(kind_of, kinds), strict=True)
+        await connection.execute(ADD, org_ids, kinds, details, key_ids, severities, layers)

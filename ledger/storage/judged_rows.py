@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from ledger.blocks.block import SYSTEM_ORG
 from ledger.rows import DecidingTable, Value
 from ledger.storage.accepted_doubts import ACCEPTED
+from ledger.storage.acknowledged_events import ACKNOWLEDGED
 from ledger.storage.api_keys import API_KEYS
 from ledger.storage.archive_accounts import ARCHIVED_ROWS
 from ledger.storage.archived_attestations import ATTESTATION_ROWS
@@ -64,6 +65,7 @@ JUDGED: Final = (
     JudgedTable(ACCEPTED),
     JudgedTable(DEPARTED),
     JudgedTable(QUOTA_USES),
+    JudgedTable(ACKNOWLEDGED),
 )
 """The tables with MACs; rows that concern all orgs are judged with each."""
 

@@ -113,10 +113,6 @@ changed AS (
     RETURNING o.mac, o.created_at, pg_notify('quire_orgs', o.slug)
 )"""
 
-SELECT_EVENTS = """
-SELECT id, at, kind, detail FROM security_events
-WHERE org_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"""
-
 
 def creation(row: OrgRow, mac: bytes) -> RowChange:
     """Return the creation of an org with an empty trail; refused where its id or slug is taken."""
@@ -188,11 +184,3 @@ async def public_org(database: Database, slug: str) -> OrgRecord | None:
     """Return the org with this slug if its log is public; None for a private or missing org."""
     row = await database.fetchrow(f"{SELECT_ORG} WHERE o.slug = $1 AND o.log_public", slug)
     return None if row is None else OrgRecord(*row)
-
-
-async def security_events(
-    database: Database, org_id: int, below: int, limit: int
-) -> list[tuple[int, datetime, str, str]]:
-    """Return security events of an org with ids below one, newest first: id, time, kind, detail."""
-    rows = await database.fetch(SELECT_EVENTS, org_id, below, limit)
-    return [tuple(row) for row in rows]

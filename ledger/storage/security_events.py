@@ -2,42 +2,107 @@
 
 from __future__ import annotations
 
-from typing import Final
+import hashlib
+from datetime import datetime
+from typing import Final, NamedTuple
 
+import msgspec
+
+from ledger.entry import rfc3339
 from ledger.storage.database import Connection, Database
+from ledger.storage.event_kinds import kind_of
 from ledger.storage.queries import Queries
 
 MAX_REASON_CHARS: Final = 1_000
-_INTO: Final = "INSERT INTO security_events (org_id, kind, detail)"
-ADD: Final = f"{_INTO} VALUES ($1, $2, $3)"
+_DIGEST_LABEL: Final = b"quire security event 1\x00"
+_INTO: Final = (
+    "INSERT INTO security_events (org_id, kind, detail, severity, layer, score, key_id, details)"
+)
+ADD: Final = f"{_INTO} VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 # There are few events: without an index on them, a scan is fast enough.
 ADD_ONCE: Final = f"""
-{_INTO} SELECT $1::bigint, $2::text, $3::text WHERE NOT EXISTS (
+{_INTO} SELECT $1::bigint, $2::text, $3::text, $4::text, $5::text, NULL, $6::text, '{{}}'
+WHERE NOT EXISTS (
     SELECT FROM security_events
     WHERE org_id IS NOT DISTINCT FROM $1 AND kind = $2 AND detail = $3)"""
-
 ADD_HOURLY: Final = f"""
-{_INTO} SELECT $1::bigint, $2::text, $4::text WHERE NOT EXISTS (
+{_INTO} SELECT $1::bigint, $2::text, $4::text, $5::text, $6::text, NULL, $7::text, '{{}}'
+WHERE NOT EXISTS (
     SELECT FROM security_events
     WHERE org_id IS NOT DISTINCT FROM $1 AND kind = $2 AND starts_with(detail, $3)
       AND at > now() - interval '1 hour')"""
 
 
-async def add(to: Connection | Database, org_id: int | None, kind: str, detail: str) -> None:
-    """Store an event of an org, or of all orgs (None); see :func:`storable` for ``detail``."""
-    await to.execute(ADD, org_id, kind, detail)
+class SecurityEventRow(NamedTuple):
+    """A stored event; ``details`` is a JSON object as text, ``score`` is 0 to 100."""
+
+    id: int
+    at: datetime
+    kind: str
+    detail: str
+    severity: str
+    layer: str
+    score: int | None
+    key_id: str | None
+    details: str
+
+    def digest(self) -> bytes:
+        """Return SHA-256 of a label and the columns as canonical JSON (RFC 8785)."""
+        columns = {**self._asdict(), "at": rfc3339(self.at)}
+        return hashlib.sha256(
+            _DIGEST_LABEL + msgspec.json.encode(dict(sorted(columns.items())))
+        ).digest()
 
 
-async def add_once(database: Queries, org_id: int | None, kind: str, detail: str) -> None:
+def selected(table: str) -> str:
+    """Return the columns of a row as SQL to read; a time that Quire never writes reads as 1970."""
+    columns = [f"{table}.{name}" for name in SecurityEventRow._fields]
+    columns[1] = (
+        f"CASE WHEN {table}.at BETWEEN 'epoch' AND '4253-01-01Z' THEN {table}.at ELSE 'epoch' END"
+    )
+    return ", ".join(columns)
+
+
+async def add(
+    to: Connection | Database,
+    org_id: int | None,
+    kind: str,
+    detail: str,
+    *,
+    score: int | None = None,
+    key_id: str | None = None,
+    details: str = "{}",
+) -> None:
+    """Store an event of an org, or of all orgs (None); see :func:`storable` for ``detail``.
+
+    Severity and layer are those of its kind.
+    """
+    severity, layer, _ = kind_of(kind)
+    await to.execute(ADD, org_id, kind, detail, severity, layer, score, key_id, details)
+
+
+async def add_once(
+    database: Queries, org_id: int | None, kind: str, detail: str, *, key_id: str | None = None
+) -> None:
     """Store an event of an org, or of all (None), unless the same one is stored."""
-    await database.execute(ADD_ONCE, org_id, kind, storable(detail))
+    severity, layer, _ = kind_of(kind)
+    await database.execute(ADD_ONCE, org_id, kind, storable(detail), severity, layer, key_id)
 
 
 async def add_hourly(
-    database: Queries, org_id: int | None, kind: str, about: str, detail: str
+    database: Queries,
+    org_id: int | None,
+    kind: str,
+    about: str,
+    detail: str,
+    *,
+    key_id: str | None = None,
 ) -> None:
     """Store an event unless one of its kind that begins with ``about`` was stored within the hour."""
-    await database.execute(ADD_HOURLY, org_id, kind, about, storable(detail))
+    severity, layer, _ = kind_of(kind)
+    await database.execute(
+        ADD_HOURLY, org_id, kind, about, storable(detail), severity, layer, key_id
+    )
 
 
 def storable(text: str) -> str:

@@ -7,9 +7,18 @@ from typing import Final
 from server.access.feature import FEATURE as ACCESS
 from server.feature import Feature
 from server.http.feature import FEATURE as OPERATIONS
+from server.oversight.feature import FEATURE as OVERSIGHT
 from server.qwed.feature import FEATURE as QWED
 from server.settings.feature import FEATURE as SERVER
 from server.trails.feature import FEATURE as TRAILS
 from server.witness.feature import FEATURE as WITNESS
 
-FEATURES: Final[tuple[Feature, ...]] = (SERVER, ACCESS, TRAILS, QWED, WITNESS, OPERATIONS)
+FEATURES: Final[tuple[Feature, ...]] = (
+    SERVER,
+    ACCESS,
+    TRAILS,
+    OVERSIGHT,
+    QWED,
+    WITNESS,
+    OPERATIONS,
+)

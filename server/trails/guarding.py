@@ -155,9 +155,16 @@ class TrailGuard:
         self._sealer.forget(org)
         return appended
 
-    async def record(self, org: OrgFacts, event: Mapping[str, object]) -> Appended:
-        """Record in a trail an act of the server, before or after it."""
-        return await self._append(org, event, None, None)
+    async def record(
+        self,
+        org: OrgFacts,
+        event: Mapping[str, object],
+        *,
+        by: Principal | None = None,
+        effect: Effect | None = None,
+    ) -> Appended:
+        """Record in a trail an act of the server, before or after it, or in one transaction with it."""
+        return await self._append(org, event, None, by, effect=effect)
 
     async def disclosed(
         self,

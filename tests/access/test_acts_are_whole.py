@@ -7,6 +7,7 @@ or a cut connection would; the statement is a double that cuts its own connectio
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,10 @@ from ledger.core.org import OrgFacts
 from ledger.core.register import FaultSeqs
 from ledger.errors import DatabaseUnavailable, OrgFrozen
 from ledger.event import LOSS_ACCEPTED
+from ledger.storage.acknowledged_events import Acknowledgement, EventFilter, ListedEvent
 from ledger.storage.trail import AppendTransaction, NotWritten
+from server.oversight import acts
+from server.oversight.entry_kinds import ACKNOWLEDGED, REVIEWED
 from server.trails.entry_kinds import ERASED, THAWED
 from tests.support.acting_process import Office, office
 from tests.support.broken_steps import broken, broken_statement
@@ -96,11 +100,44 @@ async def accepted(at: Office, org: OrgFacts) -> bool:
     return done
 
 
+async def raise_event(at: Office, org: OrgFacts) -> None:
+    await at.add_event(org)
+
+
+async def acknowledge(at: Office, org: OrgFacts) -> None:
+    (event,) = await listed(at, org)
+    said = Acknowledgement(datetime.now(UTC), "key", "looked at")
+    await acts.acknowledge(at.guard, at.events, org, event, said)
+
+
+async def acknowledged(at: Office, org: OrgFacts) -> bool:
+    (event,) = await listed(at, org)
+    done = event.acknowledged is not None
+    assert not event.is_forged
+    assert (await at.kinds(org)).count(ACKNOWLEDGED) == int(done)
+    return done
+
+
+async def listed(at: Office, org: OrgFacts) -> list[ListedEvent]:
+    found, _ = await at.events.page(org.id, EventFilter(), 2**63 - 1, 5, of_all=False)
+    return found
+
+
+async def review(at: Office, org: OrgFacts) -> None:
+    await acts.record_review(at.guard, org, (date(2026, 1, 1), date(2026, 1, 31)), "", "key")
+
+
+async def reviewed(at: Office, org: OrgFacts) -> bool:
+    return (await at.kinds(org)).count(REVIEWED) == 1
+
+
 ACTS = {
     "erase": Act(nothing, erase, erased),
     "freeze": Act(nothing, freeze, frozen),
     "thaw": Act(freeze, thaw, thawed),
     "accept a loss": Act(lose, accept, accepted),
+    "acknowledge": Act(raise_event, acknowledge, acknowledged),
+    "review": Act(nothing, review, reviewed),
 }
 
 

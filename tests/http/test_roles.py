@@ -58,6 +58,7 @@ def callers(shared_server: Server) -> Callers:
         "record": made.json()["record_id"],
         "job_id": job.json()["id"],
         "key_id": "0" * 16,
+        "event_id": "9" * 10,
         "subject": "nobody",
         "size": "1",
         "tile": "0/000.p/1",
@@ -162,7 +163,7 @@ def test_a_key_can_be_sent_in_two_ways(callers: Callers) -> None:
 def test_odd_names_in_a_path_are_not_found(
     callers: Callers, method: str, path: str, thing: str
 ) -> None:
-    for name in ("org", "record", "job_id", "key_id", "subject", "size", "tile"):
+    for name in ("org", "record", "job_id", "key_id", "event_id", "subject", "size", "tile"):
         if f"{{{name}}}" in path:
             answer = callers.call(method, path, callers.keys["admin"], **{name: thing})
             # No person is looked up by a name that a proxy may have changed.

@@ -21,7 +21,8 @@ from ledger.event import Event, EventFields
 from ledger.intake import IntakeLimits
 from ledger.sealing import row_key
 from ledger.storage import database as storage
-from ledger.storage import orgs, partitions
+from ledger.storage import orgs, partitions, security_events
+from ledger.storage.acknowledged_events import SecurityEventTable
 from ledger.storage.clock import now_us
 from ledger.storage.database import SIGNER_ROLE
 from ledger.storage.signing import SignerConnection
@@ -68,6 +69,15 @@ class Office(NamedTuple):
         async with superuser(self.cluster) as connection:
             await blocks.point_head_at(connection, org.id, first - 1)
             await blocks.cut(connection, org.id, first)
+
+    async def add_event(self, org: OrgFacts) -> None:
+        """Store a security event of an org."""
+        await security_events.add(self.database, org.id, "quota_used_up", "all of it")
+
+    @property
+    def events(self) -> SecurityEventTable:
+        """The security events of the database."""
+        return SecurityEventTable(self.database, row_key(MASTER_KEY))
 
     async def kinds(self, org: OrgFacts) -> list[str | None]:
         """The event types of the entries of a trail."""

@@ -54,6 +54,12 @@ ROUTES = {
     ("POST", "/admin/keys/rotate"): Route(reads(400)),
     ("DELETE", "/v1/orgs/{org}/keys/{key_id}"): Route(administers(404)),
     ("GET", "/v1/orgs/{org}/security-events"): Route(sees_events()),
+    ("POST", "/v1/orgs/{org}/security-events/{event_id}/acknowledge"): Route(
+        administers(404), {"reason": "none"}
+    ),
+    ("POST", "/v1/orgs/{org}/reviews"): Route(
+        administers(201), {"period_start": "2026-01-01", "period_end": "2026-01-01"}
+    ),
     ("POST", "/v1/orgs/{org}/entries"): Route(writes(), {"event_type": "by role"}),
     ("GET", "/v1/orgs/{org}/entries"): Route(reads()),
     ("GET", "/v1/orgs/{org}/entries/{record}"): Route(reads()),

@@ -53,10 +53,10 @@ def notice(key: ApiKeyRecord, now: datetime) -> KeyNotice:
     ends = key.row.expires_at
     if ends is None:
         detail = f"API key {key.id} ({key.row.role}) never expires: replace it by one that does"
-        return KeyNotice(key.org_id, NEVER_EXPIRES, detail)
+        return KeyNotice(key.org_id, NEVER_EXPIRES, detail, key.id)
     days = next(days for days in DAYS_AHEAD if ends - now <= timedelta(days=days))
     ahead = "a day" if days == 1 else f"{days} days"
     detail = (
         f"API key {key.id} ({key.row.role}) expires at {rfc3339(ends)}, within {ahead}: rotate it"
     )
-    return KeyNotice(key.org_id, EXPIRES, detail)
+    return KeyNotice(key.org_id, EXPIRES, detail, key.id)

@@ -46,7 +46,12 @@ class RefusedAddresses:
         detail = f"{about}was used from {address}, which is none of its addresses, and refused"
         try:
             await security_events.add_hourly(
-                self._database, principal.org_id, REFUSED, about, detail
+                self._database,
+                principal.org_id,
+                REFUSED,
+                about,
+                detail,
+                key_id=principal.key_id,
             )
         except StorageError as error:
             self._reported.pop(principal.key_id)

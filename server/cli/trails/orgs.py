@@ -94,29 +94,6 @@ def quota(
 
 @click.command()
 @org_argument
-@output.json_option
-@client_command
-def events(connection: Connection, org: str, as_json: bool) -> None:
-    """List the security events of an org, newest first."""
-    with connection.client(org) as client:
-        found = list(client.security_events())
-    if as_json:
-        for event in found:
-            output.print_json(event)
-        return
-    if not found:
-        output.print_message(f"There are no security events of {org}.")
-        return
-    columns = [
-        output.TableColumn("At", keep=True),
-        output.TableColumn("Kind", keep=True),
-        output.TableColumn("Detail"),
-    ]
-    output.print_table(columns, [(moment(event.at), event.kind, event.detail) for event in found])
-
-
-@click.command()
-@org_argument
 @click.option("--reason", required=True, help="Why the org is thawed; recorded as an entry.")
 @output.json_option
 @client_command

@@ -15,7 +15,16 @@ orgs = LazyGroup(
         "quota": Command(
             "server.cli.trails.orgs:quota", "Set how much may be appended to an org in a day."
         ),
-        "events": Command("server.cli.trails.orgs:events", "List the security events of an org."),
+        "events": Command(
+            "server.cli.trails.oversight:events", "List the security events of an org."
+        ),
+        "acknowledge": Command(
+            "server.cli.trails.oversight:acknowledge",
+            "State that a security event was dealt with.",
+        ),
+        "review": Command(
+            "server.cli.trails.oversight:review", "State that you reviewed the trail of some days."
+        ),
         "thaw": Command("server.cli.trails.orgs:thaw", "Let a frozen org accept entries again."),
         "adopt": Command(
             "server.cli.trails.adopting:adopt",

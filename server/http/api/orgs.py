@@ -125,49 +125,6 @@ class OrgList(Struct):
     """The ``cursor`` of the next page; null: this is the last page."""
 
 
-SecurityEventKind = Annotated[
-    str,
-    shape(
-        "SecurityEventKind",
-        "What happened: the org was frozen, the signing of its checkpoints stopped, 80 % or all of its "
-        "quota of a day was used, or an API key expires soon, never expires, or was used from an "
-        "address that it may not be used from.",
-        "org_frozen",
-        enum=[
-            "checkpoints_stopped",
-            "key_address_refused",
-            "key_expires",
-            "key_never_expires",
-            "org_frozen",
-            "quota_nearly_used",
-            "quota_used_up",
-        ],
-    ),
-]
-
-
-class SecurityEvent(Struct):
-    """An event that an operator must know about."""
-
-    id: Annotated[int, Meta(examples=[7])]
-    """The number of the event on this server; later events have larger numbers."""
-    at: TimeText
-    """When it happened."""
-    kind: SecurityEventKind
-    """What happened."""
-    detail: Annotated[str, Meta(examples=["entry 41 is missing"])]
-    """What was found, in words."""
-
-
-class SecurityEventList(Struct):
-    """Security events of an org, newest first."""
-
-    events: list[SecurityEvent]
-    """The events of this page."""
-    next_cursor: Annotated[int, Meta(examples=[7])] | None
-    """The ``cursor`` of the next page; null: this is the last page."""
-
-
 def head_body(seq: int, entry_hash: bytes, anchored_at: datetime) -> HeadBody:
     """Return a head row as the API shows it."""
     return (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from litestar import Router, get, patch, post
 
 from ledger.blocks.block import SYSTEM_ORG
-from ledger.entry import format_time, rfc3339
-from ledger.storage import accepted_doubts, orgs
+from ledger.entry import format_time
+from ledger.storage import accepted_doubts
 from server.access.administration import Conflict
 from server.access.directory import SLUG, no_such_org
 from server.access.principal import NEVER_US
@@ -18,8 +18,6 @@ from server.http.api.orgs import (
     CreateOrg,
     OrgBody,
     OrgList,
-    SecurityEvent,
-    SecurityEventList,
     ThawOrg,
     org_body,
 )
@@ -34,7 +32,7 @@ from server.http.caller import (
     services_of,
 )
 from server.http.contract import WRITE_PROBLEMS, any_key, asks
-from server.http.parameters import MAX_EVENT, BeforeEvent, Limit, OrgSlug, SlugCursor
+from server.http.parameters import Limit, OrgSlug, SlugCursor
 from server.http.problems import BadRequest
 
 PUBLIC_PLAIN = (
@@ -188,23 +186,6 @@ async def thaw_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     return await _show(request, tenant.id, org)
 
 
-@get(
-    "/v1/orgs/{org:str}/security-events",
-    operation_id="listSecurityEvents",
-    opt=asks(May.SEE_EVENTS),
-)
-async def list_security_events(
-    request: HttpRequest, org: OrgSlug, cursor: BeforeEvent = MAX_EVENT, limit: Limit = 100
-) -> SecurityEventList:
-    """List security events, newest first: why and when the org was frozen, and the like."""
-    tenant, _ = org_of(request, org)
-    events = await orgs.security_events(services_of(request).database, tenant.id, cursor, limit)
-    shown = [
-        SecurityEvent(number, rfc3339(at), kind, detail) for number, at, kind, detail in events
-    ]
-    return SecurityEventList(shown, shown[-1].id if len(shown) == limit else None)
-
-
 router = Router(
     "/",
     route_handlers=[
@@ -214,7 +195,6 @@ router = Router(
         get_org,
         change_org,
         thaw_org,
-        list_security_events,
     ],
     tags=["Orgs and keys"],
     request_max_body_size=MAX_BYTES,

@@ -1,0 +1,1 @@
+"""Oversight: security events and their acknowledgement, and reviews of the trail."""
