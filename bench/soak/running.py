@@ -16,8 +16,9 @@ import msgspec
 import psutil
 from msgspec import Struct
 
+from bench.soak.hostile import NDJSON
 from bench.soak.probe import Bystander, Latencies
-from bench.soak.ways import NDJSON, WAYS, Attack
+from bench.soak.ways import WAYS, Attack
 from bench.soak.wire import Wire
 from tests.support.quire_process import QuireProcess
 

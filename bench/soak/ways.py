@@ -8,16 +8,14 @@ import itertools
 import json
 import os
 import secrets
-import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
 import msgspec
 
+from bench.soak.hostile import NDJSON, hostile
 from bench.soak.wire import HttpReply, Wire, head
 
-NDJSON: Final = "application/x-ndjson"
-MSGPACK: Final = "application/msgpack"
 _DRIP_S: Final = 0.5
 _PAUSE_S: Final = 0.05
 
@@ -104,18 +102,6 @@ async def undrained(attack: Attack) -> None:
     await repeated(attack, ask, attack.connections)
 
 
-def hostile() -> Iterator[tuple[str, bytes]]:
-    """Content types and bodies that cost a parser much, and an org little."""
-    nested = b"\x91\x81\xa1a" + b"\x91" * 120 + b"\xdd" + struct.pack(">I", 900_000)
-    yield MSGPACK, nested + b"\0" * 900_000
-    yield MSGPACK, b"\x91\x81\xa1a" + b"\x91" * 127 + b"\xdd" + struct.pack(">I", 900_000)
-    yield NDJSON, b"\n " * 450_000
-    yield NDJSON, b"{}\n" * 9_999
-    yield "application/json", b"[" + b"{}," * 300_000 + b"{}]"
-    yield "application/json", b"[" * 900_000
-    yield "application/json", b'{"a":"' + b"\\u0041" * 150_000 + b'"}'
-
-
 async def hostile_bodies(attack: Attack) -> None:
     """Bodies that each parser works hard on."""
     bodies = itertools.cycle(list(hostile()))
@@ -186,6 +172,25 @@ async def refused_logins(attack: Attack) -> None:
     await repeated(attack, guess, attack.connections)
 
 
+async def junk_keys(attack: Attack) -> None:
+    """Texts that are no API keys, on very many connections: each is refused without the database."""
+
+    async def send(wire: Wire) -> HttpReply:
+        return await wire.ask("GET", "/v1/whoami", key=secrets.token_hex(100))
+
+    await repeated(attack, send, attack.connections * 5)
+
+
+async def cheap_requests(attack: Attack) -> None:
+    """Requests that cost little, on very many connections, by a key of the org and by strangers."""
+    keys = itertools.cycle([attack.key, ""])
+
+    async def ask(wire: Wire) -> HttpReply:
+        return await wire.ask("GET", "/v1/whoami" if (key := next(keys)) else "/livez", key=key)
+
+    await repeated(attack, ask, attack.connections * 5)
+
+
 async def created_keys(attack: Attack) -> None:
     """API keys made one after another."""
 
@@ -232,6 +237,8 @@ WAYS: Final[dict[str, Way]] = {
         slow_bundles,
         verifications,
         refused_logins,
+        junk_keys,
+        cheap_requests,
         created_keys,
         new_names,
         pipelined,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 
 from ledger.errors import QueueFull
@@ -25,9 +25,9 @@ class OrgShares:
         self.held = 0
         """The amount that all orgs hold now."""
         self._full = full
-        self._by_org: Counter[int] = Counter()
+        self._by_org: Counter[Hashable] = Counter()
 
-    def acquire(self, org_id: int, amount: int = 1) -> None:
+    def acquire(self, org_id: Hashable, amount: int = 1) -> None:
         """Take an amount for an org, until :meth:`release`. Raises QueueFull."""
         held = self._by_org[org_id]
         if held and held + amount > self.of_org:
@@ -37,7 +37,7 @@ class OrgShares:
         self._by_org[org_id] = held + amount
         self.held += amount
 
-    def release(self, org_id: int, amount: int = 1) -> None:
+    def release(self, org_id: Hashable, amount: int = 1) -> None:
         """Release an amount of an org; an org that holds nothing is dropped from the table."""
         self.held -= amount
         self._by_org[org_id] -= amount
@@ -45,7 +45,7 @@ class OrgShares:
             del self._by_org[org_id]
 
     @contextmanager
-    def holding(self, org_id: int, amount: int = 1) -> Iterator[None]:
+    def holding(self, org_id: Hashable, amount: int = 1) -> Iterator[None]:
         """Hold an amount for an org while the block runs. Raises QueueFull."""
         self.acquire(org_id, amount)
         try:

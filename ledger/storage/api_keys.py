@@ -217,12 +217,12 @@ class ApiKeyTable:
         self._database = database
         self._row_key = row_key
 
-    async def find(self, key_id: str) -> ApiKeyRecord | None:
-        """Return the key with this id, revoked or not, authentic or not, or None."""
-        row = await self._database.fetchrow(
-            f"SELECT {_COLUMNS} FROM api_keys WHERE id = $1", key_id
+    async def found(self, key_ids: Sequence[str]) -> list[ApiKeyRecord]:
+        """Return those of these keys that exist, revoked or not, authentic or not."""
+        rows = await self._database.fetch(
+            f"SELECT {_COLUMNS} FROM api_keys WHERE id = ANY($1::text[])", key_ids
         )
-        return None if row is None else self._record(row)
+        return [self._record(row) for row in rows]
 
     async def of_org(self, org_id: int | None, after: str, limit: int) -> list[ApiKeyRecord]:
         """Return keys of an org (None: of the platform), oldest first, after the key with an id."""

@@ -16,7 +16,7 @@ from ledger.errors import QueueFull
 from ledger.turns import Share, Turn, Turns
 
 STRANGERS: Final = "strangers"
-"""The owner of requests that no valid API key was presented with."""
+"""The owner of look-ups of API keys that this process does not know."""
 SMALLEST_SHARED: Final = 2
 """A smaller pool is not divided."""
 
@@ -29,6 +29,8 @@ class Work(StrEnum):
     READ = "read"
     SEARCH = "search"
     """Reads as much as its limits allow to find little."""
+    KEYLESS = "keyless"
+    """What callers without a valid API key ask; the owner is the caller's address."""
 
 
 _OWN: Final = Turn(None, Work.READ)
@@ -47,6 +49,16 @@ def ask_for(owner: Hashable, *, writes: bool) -> None:
     A request that ``writes`` is not refused by the pool: its change may have been made already.
     """
     _turn.set(Turn(owner, Work.READ, not writes))
+
+
+def ask_without_key(address_group: str, *, writes: bool = False) -> None:
+    """Ask for a caller without a known API key from here to the end of this task."""
+    _turn.set(Turn(address_group, Work.KEYLESS, not writes))
+
+
+def vital_work() -> Work:
+    """Return the kind of a look-up that is vital, unless a caller without a key asks for it."""
+    return Work.KEYLESS if _turn.get().kind is Work.KEYLESS else Work.VITAL
 
 
 @contextmanager
@@ -69,8 +81,9 @@ def asking(work: Work, owner: Hashable = ..., *, refusable: bool | None = None) 
 def turns_of_pool(size: int) -> Turns:
     """Return the turns of a pool of this many connections.
 
-    Of ten connections searches take four at most, one for each org; vital work takes five at most,
-    and two are left for it alone; at least one is left for other reads.
+    Of ten connections searches take four at most, one for each org; callers without a key take two,
+    one for each address; vital work takes five at most, and two are left for it alone; at least one
+    is left for other reads.
     """
     if size < SMALLEST_SHARED:
         return Turns(size, {work: Share(size, size) for work in Work}, full=_full)
@@ -81,6 +94,7 @@ def turns_of_pool(size: int) -> Turns:
         Work.VITAL: Share(vital, max(1, vital - 1)),
         Work.READ: Share(read, max(1, read // 2)),
         Work.SEARCH: Share(search, max(1, search // 4), within=Work.READ),
+        Work.KEYLESS: Share(max(1, size // 5), 1, within=Work.READ),
     }
     return Turns(size, shares, full=_full)
 

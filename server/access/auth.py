@@ -21,6 +21,7 @@ from ledger.storage.api_keys import ApiKeyRecord
 from ledger.storage.asking import STRANGERS, Work, asking
 from ledger.storage.database import Database
 from server.access.keys.api_keys import ApiKeys
+from server.access.keys.lookups import KeyLookups
 from server.access.principal import NEVER_US, KeyValidity, Principal, Unauthorized
 from server.access.rights import role_of
 from server.addresses import networks
@@ -56,6 +57,7 @@ class Authenticator:
         self.validity = validity
         self._forged = validity.register.reports
         self.keys = ApiKeys(database, validity.register)
+        self._unknown = KeyLookups(self.keys.found)
         self._pepper = sealing.derive(master_key, "api-keys")
         self._cache: BoundedCache[str, tuple[Principal, float]] = BoundedCache(MAX_CACHED)
         self._refused: BoundedCache[str, float] = BoundedCache(MAX_REFUSED)
@@ -81,6 +83,14 @@ class Authenticator:
             return None
         principal = found[0]
         return principal if self.validity.is_current(principal) else None
+
+    def owner_of(self, token: str) -> int | str | None:
+        """Return the owner of a token that was valid when it was last looked up, None for others.
+
+        It says whose turn it is, and lets nobody in.
+        """
+        found = self._cache.get(token)
+        return None if found is None else found[0].owner
 
     def _is_refused(self, token: str) -> bool:
         """Return whether a token was found invalid a moment ago."""
@@ -108,14 +118,14 @@ class Authenticator:
         forgotten = self._forgotten
         known = self._cache.get(token)
         # A caller that was known a moment ago does not wait behind those who guess.
-        owner = STRANGERS if known is None else known[0].owner
-        with asking(Work.VITAL, owner):
-            record = await self.keys.find(match[1])
-        principal = self._check(record, match[2])
-        if record is None and self.keys.was_removed(match[1]):
-            await self._forged.store(None, f"the row of API key {match[1]} was removed")
-        if record is not None and not record.is_authentic:
-            await self._report(record)
+        with asking(Work.VITAL, STRANGERS if known is None else known[0].owner):
+            find = self._unknown.find if known is None else self.keys.find
+            record = await find(match[1])
+            principal = self._check(record, match[2])
+            if record is None and self.keys.was_removed(match[1]):
+                await self._forged.store(None, f"the row of API key {match[1]} was removed")
+            if record is not None and not record.is_authentic:
+                await self._report(record)
         # A record read before a revocation must not be cached after it.
         if forgotten == self._forgotten:
             self._remember(token, principal)

@@ -19,7 +19,7 @@ from ledger.core.register import ORGS, Register
 from ledger.errors import NOT_FOUND, QuireError
 from ledger.rows import RowNotAuthentic
 from ledger.storage import orgs
-from ledger.storage.asking import Work, asking
+from ledger.storage.asking import asking, vital_work
 from ledger.storage.database import Database
 from ledger.storage.orgs import OrgRecord
 from server.access.principal import Principal
@@ -145,7 +145,7 @@ class Directory:
             found = await find()
             return [] if found is None else [found]
 
-        with asking(Work.VITAL):
+        with asking(vital_work()):
             records = await self._register.settled(read, _facts)
         for record in records:
             if self._is_right(record):

@@ -8,7 +8,7 @@ The right that a route requires is stated once, in its contract. The application
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from functools import cache
 from typing import Any, Final, TypeVar
 
@@ -17,13 +17,14 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.handlers.base import BaseRouteHandler
 from litestar.params import QueryParameter
+from litestar.types import Scope
 
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended, KeyDigest, StaleKey
 from ledger.entry import has_control
 from ledger.errors import DatabaseUnavailable
 from ledger.event import Event
-from ledger.storage.asking import STRANGERS, ask_for
+from ledger.storage.asking import STRANGERS, ask_for, ask_without_key
 from server.access.auth import token_of
 from server.access.permits import append_permits
 from server.access.principal import AddressNotAllowed, Forbidden, Principal, Unauthorized
@@ -76,17 +77,16 @@ async def let_in(request: HttpRequest, contract: RouteContract, slug: str | None
     """Admit the caller; store org and principal in the state of the request."""
     state = request.scope["state"]
     if contract.open:
-        ask_for(STRANGERS, writes=False)
+        ask_without_key(address_of(request.scope).group)
         refuse_ignored(request)
         state[ADMITTED] = NOBODY
         return
     services = services_of(request)
     directory = services.directory
     if contract.public and slug is not None:
-        ask_for(STRANGERS, writes=False)
+        _ask_as_known(request, services, writes=bool(contract.writes))
         org = await directory.public(slug)
         if org is not None:
-            ask_for(org.id, writes=bool(contract.writes))
             refuse_ignored(request)
             state[ADMITTED] = org, None
             return
@@ -99,6 +99,28 @@ async def let_in(request: HttpRequest, contract: RouteContract, slug: str | None
     if right is not None:
         principal.require(right)
     state[ADMITTED] = None, principal
+
+
+def caller_of(scope: Scope, services: Services) -> tuple[Hashable, str | None]:
+    """Return who sends a request, as far as this process knows without the database.
+
+    It is the owner of its API key, or STRANGERS and the group of the address.
+    """
+    token = token_of(scope["state"][HEADERS])
+    owner = None if token is None else services.authenticator.owner_of(token)
+    return (STRANGERS, address_of(scope).group) if owner is None else (owner, None)
+
+
+def _ask_as_known(request: HttpRequest, services: Services, *, writes: bool) -> None:
+    """Ask for the owner of the request's key, if this process knows it, else for the address.
+
+    So those who read a public log without a key do not hold up its org.
+    """
+    owner, address = caller_of(request.scope, services)
+    if address is None:
+        ask_for(owner, writes=writes)
+    else:
+        ask_without_key(address, writes=writes)
 
 
 async def _principal(request: HttpRequest, services: Services) -> Principal:

@@ -27,7 +27,9 @@ from ledger.rows import RowNotAuthentic
 from server import metrics
 from server.access.principal import Forbidden, Unauthorized
 from server.http.contract import ADMITTED
+from server.http.protocol.address import address_of
 from server.http.protocol.reads import allowed
+from server.http.protocol.watching.address_log import AddressLog
 from server.trails.appending import UnsupportedBody
 
 log = structlog.get_logger("quire")
@@ -43,6 +45,10 @@ _database_trouble = Lasting(
     silent_s=SILENT_S,
 )
 
+_refusals = AddressLog("a caller is refused")
+
+LOGGED: Final = frozenset({401, 403, 429})
+"""Refusals that tell an operator who tries keys, or who sends too much: logged by address."""
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_BASE: Final = "https://quire.dev/problems/"
 RETRY_AFTER_S: Final = 1
@@ -176,6 +182,8 @@ def problem(
 
 def on_quire_error(request: Request[Any, Any, Any], error: QuireError) -> Response[bytes]:
     """Answer an error of Quire's own tree."""
+    if error.problem_type is not None and error.problem_type.status in LOGGED:
+        _note_refusal(request, error.problem_type)
     if isinstance(error, QueueFull):
         refused = UNAVAILABLE if error.everyone else problem_of(QueueFull)
         return problem(refused, str(error), headers={"Retry-After": str(error.retry_after)})
@@ -202,6 +210,12 @@ def on_quire_error(request: Request[Any, Any, Any], error: QuireError) -> Respon
             reason=getattr(error, "reason", None),
         )
     return problem(UNAVAILABLE, "the server can't do this now; the operator's log says why")
+
+
+def _note_refusal(request: Request[Any, Any, Any], kind: ProblemType) -> None:
+    org, _ = request.scope["state"].get(ADMITTED) or (None, None)
+    named = {} if org is None else {"org": org.slug}
+    _refusals.note(log.info, address_of(request.scope), kind.slug, **named)
 
 
 def _too_large(request: Request[Any, Any, Any]) -> str:

@@ -22,7 +22,7 @@ from server.access.auth import no_longer_valid
 from server.access.directory import NotFound
 from server.access.live import LiveRequest
 from server.addresses import networks
-from server.http.caller import LIVE, HttpRequest, let_in
+from server.http.caller import LIVE, HttpRequest, caller_of, let_in
 from server.http.contract import CONTRACT, RouteContract
 from server.http.operators import PRIVATE_PATHS, is_private
 from server.http.problems import (
@@ -36,6 +36,7 @@ from server.http.problems import (
 )
 from server.http.protocol.address import PROXY_RULES, ProxyRules
 from server.http.protocol.bytes_response import BytesResponse
+from server.http.protocol.loop_shares import LOOP_SHARES, LoopShares
 from server.http.protocol.reads import HeadersOnly, answer_options, methods_of
 from server.http.routes import log
 from server.http.routes.appending import appends
@@ -68,6 +69,7 @@ class ShortRoutes:
         self.app = app
         self._settings: Settings = app.state[SETTINGS]
         self._serves_less = self._settings.metrics_port is not None
+        self._shares = LoopShares()
         self._append = self._short(appends.append_entries)
         self._add = self._short(log.add_to_log)
         self._checkpoint = self._short(log.org_checkpoint)
@@ -82,7 +84,16 @@ class ShortRoutes:
         return ShortRoute(route.fn, handler, handler.opt[CONTRACT])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection event."""
+        """Serve one connection event; a request in its caller's share of the loop."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._serve(scope, receive, send)
+            return
+        begun = self._shares.enter(*caller_of(scope, self.app.state.services))
+        if begun is not None:
+            await begun
+        await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind: str = scope["type"]
         if scope["type"] == ScopeType.HTTP:
             path, method = scope["path"], scope["method"]
@@ -109,7 +120,9 @@ class ShortRoutes:
                 return
         elif kind == LIFESPAN:
             # uvicorn copies this state to the connections and to each request.
-            scope.setdefault("state", {})[PROXY_RULES] = proxy_rules(self._settings)
+            state = scope.setdefault("state", {})
+            state[PROXY_RULES] = proxy_rules(self._settings)
+            state[LOOP_SHARES] = self._shares
         await self._through_app(scope, receive, send)
 
     async def _through_app(self, scope: Scope, receive: Receive, send: Send) -> None:

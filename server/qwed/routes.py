@@ -23,7 +23,7 @@ from server.http.contract import ResponseHeader, asks, text
 from server.http.parameters import MAX_EVENT, MAX_TEXT_CHARS
 from server.http.problems import BadRequest
 from server.http.routes.entries import page_turn
-from server.http.streamed_response import StreamedResponse
+from server.http.streams.streamed_response import StreamedResponse
 from server.qwed import export
 from server.qwed.bodies import LogDetailBody, LogPageBody, TrailCheckBody
 from server.qwed.checking import check_period

@@ -14,13 +14,14 @@ from typing import Final
 
 from ledger.core.shares import OrgShares
 from ledger.errors import QueueFull
+from ledger.storage.asking import current_turn
 from ledger.tiles import TILE_WIDTH, EntryTile, pack_entries
 from ledger.turns import Share, Turn, Turns
 
 AT_ONCE: Final = 4
-"""Bundles in memory at once; fewer than the database connections of a process. Logs take turns."""
+"""Bundles in memory at once; fewer than the database connections of a process. Callers take turns."""
 MAX_REQUESTS: Final = 256
-"""Requests for bundles that are read or wait to be read, half of them at most for one log."""
+"""Requests for bundles that are read or wait to be read, half of them at most for one caller."""
 WAIT_S: Final = 10.0
 _READ: Final = "read"
 SMALL_BYTES: Final = 1 << 18
@@ -43,10 +44,12 @@ class EntryBundles:
     async def read(self, org_id: int, tile: EntryTile, *, gzipped: bool) -> bytes | None:
         """Return the bytes of a bundle, None if the log does not have it.
 
-        Raises QueueFull, and the errors of reading the leaves.
+        The caller is an org, or the address of somebody without a key: those who read a public log
+        do not hold up its org. Raises QueueFull, and the errors of reading the leaves.
         """
-        with self.places.holding(org_id), _in_time():
-            async with self._turns.place(Turn(org_id, _READ), WAIT_S):
+        caller = current_turn().owner
+        with self.places.holding(caller), _in_time():
+            async with self._turns.place(Turn(caller, _READ), WAIT_S):
                 leaves = await self._leaves(org_id, tile.index * TILE_WIDTH, tile.width)
                 if leaves is None:
                     return None

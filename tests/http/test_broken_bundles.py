@@ -18,7 +18,7 @@ import pytest
 
 from ledger.client import ConnectFailedError, ConnectionLostError, LedgerClient, LedgerError
 from ledger.client.bundles import PartFile
-from server.http import streamed_response
+from server.http.streams import streamed_response
 from tests.support.broken_bundles import BROKEN, DAMAGE
 from tests.support.clusters import Database
 from tests.support.offices import Bundle, Office, event, office

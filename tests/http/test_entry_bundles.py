@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 import pytest
 
 from ledger.errors import QueueFull
+from ledger.storage.asking import Work, asking
 from ledger.tiles import EntryTile, pack_entries, unpack_entries
 from server.trails import entry_bundles
 from server.trails.entry_bundles import AT_ONCE, SMALL_BYTES, EntryBundles
@@ -71,24 +72,29 @@ async def test_few_bundles_are_read_at_once_and_few_more_wait(
         return None if first else [b"leaf"]
 
     bundles = EntryBundles(read)
-    reads = [asyncio.create_task(bundles.read(1, WHOLE, gzipped=False)) for _ in range(6)]
+
+    async def ask(caller: object, tile: EntryTile = WHOLE) -> bytes | None:
+        with asking(Work.READ, caller):
+            return await bundles.read(1, tile, gzipped=False)  # all of one log
+
+    reads = [asyncio.create_task(ask(1)) for _ in range(6)]
     await asyncio.sleep(0)
     with pytest.raises(QueueFull) as mine:
-        await bundles.read(1, WHOLE, gzipped=False)
+        await ask(1)
     assert (mine.value.everyone, mine.value.retry_after) == (False, 1)
-    reads += [asyncio.create_task(bundles.read(2, WHOLE, gzipped=False)) for _ in range(6)]
+    reads += [asyncio.create_task(ask("192.0.2.1")) for _ in range(6)]
     await asyncio.sleep(0)
     with pytest.raises(QueueFull) as all_of_them:
-        await bundles.read(3, WHOLE, gzipped=False)
+        await ask(3)
     assert all_of_them.value.everyone
     assert reading == AT_ONCE
     reads.pop().cancel()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    reads += [asyncio.create_task(bundles.read(3, EntryTile(1), gzipped=False))]
+    reads += [asyncio.create_task(ask(3, EntryTile(1)))]
     release.set()
     assert await asyncio.gather(*reads) == [b"\x00\x04leaf"] * 11 + [None]
-    assert await bundles.read(1, WHOLE, gzipped=False) is not None
+    assert await ask(1) is not None
 
 
 def test_a_large_bundle_is_served_whole(shared_server: Server) -> None:

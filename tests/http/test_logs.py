@@ -11,7 +11,9 @@ import pytest
 from ledger import merkle
 from ledger.entry import entry_hash
 from ledger.log_keys import open_anchor, open_org_checkpoint
+from ledger.storage.asking import STRANGERS, Work
 from ledger.tiles import bundles_of, read_bundle, tiles_of, unpack_entries, verify_log
+from ledger.turns import Turn
 from tests.plugins.server import StartServer
 from tests.support.serving import PeerAnswer, Server
 from tests.support.signed_trees import KEYS, SignedTrees
@@ -225,3 +227,28 @@ def test_the_whole_log_is_verified_by_a_reader_of_static_logs(log: Log) -> None:
 
     report = verify_log(read, opened.checkpoint.size, opened.checkpoint.root)
     assert (report.entries, report.faults, report.complete) == (LENGTH, (), True)
+
+
+def test_readers_without_a_key_do_not_count_as_the_org(
+    shared_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = shared_server
+    org, key = server.create_org("plain")
+    assert server.request("PATCH", f"/v1/orgs/{org}", {"log_public": True}, key=key).status == 200
+    assert server.services is not None
+    turns: list[Turn] = []
+    take = server.services.database.turns.take
+
+    async def noted(turn: Turn, timeout_s: float | None) -> None:
+        turns.append(turn)
+        await take(turn, timeout_s)
+
+    monkeypatch.setattr(server.services.database.turns, "take", noted)
+    path = f"/v1/orgs/{org}/log/checkpoint"
+    assert server.request("GET", path).status == 404  # nothing is signed here
+    assert {turn[:2] for turn in turns if turn.owner is not None} == {("127.0.0.1", Work.KEYLESS)}
+    turns.clear()
+    assert server.request("GET", path, key=key).status == 404
+    owners = {turn.owner for turn in turns if turn.owner is not None}
+    assert len(owners) == 1
+    assert owners.isdisjoint({"127.0.0.1", STRANGERS})

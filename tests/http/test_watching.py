@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from server.http.streams.event_streams import event_streams
 from tests.support.clusters import blocking
 from tests.support.raw_http import Line, head
 from tests.support.serving import Server
@@ -56,3 +59,28 @@ def test_a_wait_returns_the_finished_job(shared_server: Server) -> None:
     ):
         refused = server.request("POST", path, body, key=server.admin_key)
         assert refused.status == 400, body
+
+
+def test_an_org_has_a_bound_of_open_streams_and_others_have_theirs(
+    shared_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = shared_server
+    assert server.services is not None
+    streams = server.services.part(event_streams)
+    until(lambda: not streams.held, "an earlier stream is left")
+    monkeypatch.setattr(streams, "of_org", 2)
+    path = f"/v1/orgs/{server.org}/verifications/{blocking(never_ending(server))}/events"
+    other, key = server.create_org("plain")
+    done = server.request("POST", f"/v1/orgs/{other}/verifications?wait=30", key=key).json()
+    with Line(server) as first, Line(server) as second:
+        for line in (first, second):
+            line.send(head("GET", path, server.admin_key))
+            assert b"200 OK" in line.socket.recv(65_536)
+        refused = server.request("GET", path, key=server.admin_key)
+        assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+        assert refused.json()["type"].endswith("/too-many-requests")
+        events = f"/v1/orgs/{other}/verifications/{done['id']}/events"
+        assert server.request("GET", events, key=key).status == 200
+        missing = server.request("GET", f"{events}x", key=key)
+        assert missing.status == 404
+    until(lambda: not streams.held, "a stream is left")

@@ -92,6 +92,16 @@ async def test_searches_of_all_orgs_leave_places_for_api_keys_and_reads(size: in
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 10, 100])
+async def test_callers_without_a_key_leave_places_for_those_who_have_one(size: int) -> None:
+    turns = turns_of_pool(size)
+    for number in range(200):
+        turns.take_now(Turn(f"192.0.2.{number}", Work.KEYLESS))
+    assert turns.held == max(1, size // 5)
+    assert turns.take_now(Turn("reader", Work.READ)) or size < 3
+    assert turns.take_now(Turn("caller", Work.VITAL))
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 10, 100])
 async def test_refused_logins_of_all_kinds_leave_places_for_reads(size: int) -> None:
     turns = turns_of_pool(size)
     for owner in range(200):

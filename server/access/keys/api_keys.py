@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from ledger.core.register import API_KEYS, Register
@@ -22,11 +22,16 @@ class ApiKeys:
     async def find(self, key_id: str) -> ApiKeyRecord | None:
         """Return the key with this id, revoked or not, authentic or not, or None."""
 
-        async def read() -> list[ApiKeyRecord]:
-            found = await self._table.find(key_id)
-            return [] if found is None else [found]
+        return (await self.found([key_id])).get(key_id)
 
-        return next(iter(self._judged(await self._register.settled(read, _facts))), None)
+    async def found(self, key_ids: Sequence[str]) -> dict[str, ApiKeyRecord]:
+        """Return those of these keys that exist, revoked or not, authentic or not, by id."""
+
+        async def read() -> list[ApiKeyRecord]:
+            return await self._table.found(key_ids)
+
+        records = self._judged(await self._register.settled(read, _facts))
+        return {record.id: record for record in records}
 
     async def page(self, org_id: int | None, after: str, limit: int) -> list[ApiKeyRecord]:
         """Return keys of an org (None: of the platform), oldest first, after the key with an id.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ledger.errors import UNAVAILABLE
+from ledger.storage.asking import STRANGERS
 from server.http.problems import MEDIA_TYPE, RETRY_AFTER_S, UNSUPPORTED_TYPE, document
+from server.http.protocol.address import address_of
 from server.http.protocol.bytes_response import BytesResponse
+from server.http.protocol.loop_shares import LOOP_SHARES, LoopShares
 from server.http.protocol.response_headers import DefaultHeaders
 from server.http.protocol.wellformed import RequestFlaw
 
@@ -19,7 +22,7 @@ NO_PLACE: Final = RequestFlaw(
 
 
 def refusal(flaw: RequestFlaw) -> ASGI3Application:
-    """Return an application that answers every request with this flaw."""
+    """Return an application that answers every request with this flaw, as one of a stranger."""
     body = document(flaw.kind, flaw.detail)
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if flaw.kind is UNSUPPORTED_TYPE:
@@ -27,4 +30,11 @@ def refusal(flaw: RequestFlaw) -> ASGI3Application:
     if flaw.kind is UNAVAILABLE:
         headers += ((b"retry-after", b"%d" % RETRY_AFTER_S),)
     answer = BytesResponse(flaw.kind.status, body, headers, MEDIA_TYPE.encode())
-    return cast("ASGI3Application", DefaultHeaders(answer))
+
+    async def refused(scope: Any, receive: Any, send: Any) -> None:
+        shares: LoopShares | None = scope["state"].get(LOOP_SHARES)
+        if shares is not None and (begun := shares.enter(STRANGERS, address_of(scope).group)):
+            await begun
+        await answer(scope, receive, send)
+
+    return cast("ASGI3Application", DefaultHeaders(refused))

@@ -42,7 +42,7 @@ from server.http.contract import (
 from server.http.parameters import OrgSlug
 from server.http.problems import BadRequest
 from server.http.routes import disclosures
-from server.http.streamed_response import StreamedResponse
+from server.http.streams.streamed_response import StreamedResponse
 from server.keys.attestors import witnesses_asked
 from server.trails import reading
 from server.trails.services import Services

@@ -47,6 +47,7 @@ from server.http.contract import WRITE_PROBLEMS, asks
 from server.http.parameters import EntryName, OrgSlug
 from server.http.problems import BadRequest
 from server.http.routes.imported_rows import MISSING, named_entry
+from server.http.streams.event_streams import event_streams
 from server.trails.appending import JSON
 from server.trails.services import Services
 
@@ -138,6 +139,7 @@ async def get_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) ->
     operation_id="watchVerification",
     opt=asks(
         May.VERIFY,
+        problems=(429,),
         answers={200: {"text/event-stream": WATCHED}},
         schemas=watched_schemas,
         headers=(UNBUFFERED,),
@@ -147,7 +149,9 @@ async def get_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) ->
 async def watch_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) -> ServerSentEvent:
     """Watch a verification as server-sent events: "progress" at each change, "done" at the end."""
     tenant, _ = org_of(request, org)
-    jobs = services_of(request).verifications
+    services = services_of(request)
+    jobs = services.verifications
+    services.part(event_streams).open(tenant.id)
     await _find(request, tenant, job_id)
 
     async def events() -> AsyncIterator[ServerSentEventMessage]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from enum import Enum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -78,7 +78,8 @@ class Connections:
         """Find a place for a new connection. At the limit the oldest that is idle gives way."""
         group = self.limits.group_of(host)
         if group is not None and self._by_group[group] >= self.limits.per_address:
-            self._refused("address", "one address has as many connections as it may")
+            reason = "one address has as many connections as it may"
+            self._refused("address", reason, address=group)
             return ConnectionPlace.REFUSED
         if len(self._open) >= self.limits.connections and not self._make_room():
             return self._to_reserve(connection)
@@ -97,14 +98,17 @@ class Connections:
             if not self._by_group[group]:
                 del self._by_group[group]
 
-    def ended(self, phase: Phase) -> None:
-        """Count and log a connection, or the reading of a body, that the watchdog ended."""
-        metrics.CONNECTIONS_ENDED.labels(phase.name.lower()).inc()
-        self._slow.failed(phase, log.info, phase.value)
+    def ended(self, phase: Phase, address: object) -> None:
+        """Count and log a connection, or the reading of a body, that the watchdog ended.
 
-    def _refused(self, cause: str, reason: str) -> None:
+        The line names the address of the newest one.
+        """
+        metrics.CONNECTIONS_ENDED.labels(phase.name.lower()).inc()
+        self._slow.failed(phase, log.info, phase.value, address=str(address))
+
+    def _refused(self, cause: str, reason: str, **fields: Any) -> None:
         metrics.CONNECTIONS_ENDED.labels(cause).inc()
-        self._full.failed(log.warning, reason)
+        self._full.failed(log.warning, reason, **fields)
 
     def _to_reserve(self, connection: Watched) -> ConnectionPlace:
         """Give a connection beyond the limit a place where it may ask for the server's health."""

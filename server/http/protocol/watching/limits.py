@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
+
+from server.addresses import Network, address, client, contains, network
 
 HEALTH_PATHS: Final = frozenset({b"/livez", b"/readyz"})
 RESERVED_CONNECTIONS: Final = 32
 KEEP_ALIVE_S: Final = 75.0
 LINGER_S: Final = 5.0
 SWEEP_S: Final = 1.0
-_SITE_BITS: Final = 64
-"""One subscriber of IPv6 has at least this network (RFC 6177), so its addresses count as one."""
-
-Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,18 +49,14 @@ class ConnectionLimits:
 @lru_cache(maxsize=4_096)
 def _group(host: str, trusted: tuple[str, ...]) -> str | None:
     try:
-        address = ip_address(host.partition("%")[0])
+        ip = address(host.partition("%")[0])
     except ValueError:
         return None  # a Unix socket: whoever may open it is trusted
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    if address.is_loopback or any(address in network for network in _networks(trusted)):
+    if ip.is_loopback or contains(_networks(trusted), ip):
         return None
-    if address.version == 4:
-        return str(address)
-    return str(ip_network((address, _SITE_BITS), strict=False))
+    return client(ip).group
 
 
 @lru_cache(maxsize=16)
 def _networks(trusted: tuple[str, ...]) -> tuple[Network, ...]:
-    return tuple(ip_network(network, strict=False) for network in trusted)
+    return tuple(map(network, trusted))

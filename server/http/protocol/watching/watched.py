@@ -8,6 +8,7 @@ from typing import Any, cast
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from server.http.protocol.address import ADDRESS
 from server.http.protocol.watching.connections import ConnectionPlace, Connections
 from server.http.protocol.watching.progress import Countdown, Credit, Phase
 from server.http.protocol.watching.receiving import LATE, READER
@@ -127,11 +128,17 @@ class WatchedProtocol(HttpToolsProtocol):
         reader = state.get(READER)
         if reader is not None:
             reader.cancel()
-        self._watched_by.ended(Phase.BODY)
+        self._watched_by.ended(Phase.BODY, self._address())
+
+    def _address(self) -> object:
+        """Return the client's address of the newest request, before the first that of the peer."""
+        cycle: RequestResponseCycle | None = self.cycle
+        found = None if cycle is None else cycle.scope["state"].get(ADDRESS)
+        return found or (self.client and self.client[0])
 
     def _end(self, phase: Phase) -> None:
         if phase is Phase.IDLE:
             self.transport.close()
             return
-        self._watched_by.ended(phase)
+        self._watched_by.ended(phase, self._address())
         self.metered.reset()
