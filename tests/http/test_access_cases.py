@@ -109,7 +109,7 @@ def test_a_junk_key_costs_neither_a_hash_nor_a_query(
         raise AssertionError("a hash or a query")
 
     monkeypatch.setattr(authenticator, "_hash", costly)
-    monkeypatch.setattr(authenticator.keys, "find", costly)
+    monkeypatch.setattr(authenticator.keys, "found", costly)
     for junk in ("", "quire_live_", "qwed_live_" + "x" * 43, "x" * 10_000, "quire_live_\x00"):
         with pytest.raises(Unauthorized):
             blocking(authenticator.principal(junk))
