@@ -25,6 +25,8 @@ class BodyForm(IntEnum):
     JSON = 0
     NDJSON = 1
     MSGPACK = 2
+    RECORD_LISTS = 3
+    """A request that lists very many record ids."""
 
 
 class IntakeLimits(msgspec.Struct, frozen=True):
@@ -50,6 +52,19 @@ class Refusal(msgspec.Struct, array_like=True):
     message: str
     field: str | None
     index: int | None
+
+
+class ListAnswer(msgspec.Struct, array_like=True):
+    """A part of the lists of a request, then the rest of the request, or why it is refused.
+
+    ``places`` are in the order of :class:`~ledger.entry.RecordId`; None for a list that names others.
+    """
+
+    rest: bytes | None = None
+    name: str = ""
+    texts: list[str] = []
+    places: list[tuple[int, int, int]] | None = []
+    refusal: Refusal | None = None
 
 
 class ParserAnswer(msgspec.Struct, array_like=True):

@@ -21,10 +21,12 @@ from ledger.intake.bodies import (
     ORDER,
     BodyForm,
     IntakeLimits,
+    ListAnswer,
     ParserAnswer,
     error_of,
     events_of,
 )
+from ledger.intake.record_lists import RecordLists, add_part
 from ledger.workers import WorkerKind, WorkerProcess
 
 PARSERS: Final = 2
@@ -40,6 +42,7 @@ class ParserLost(QuireError):
 
 
 KIND: Final = WorkerKind("ledger.intake.worker", "a parser", ParserLost, MAX_ANSWER_BYTES)
+_list_of = msgspec.msgpack.Decoder(ListAnswer).decode
 _answer_of = msgspec.msgpack.Decoder(ParserAnswer).decode
 
 _Parsed = tuple[list[Event], bool]
@@ -69,9 +72,19 @@ class ParserPool:
             except ParserLost:
                 return await self._parse(form, body, limits)
 
+    async def take_out(self, org_id: int, body: bytes) -> tuple[bytes, RecordLists]:
+        """Return a request without its long lists of record ids, and the lists.
+
+        Raises InvalidEvent, QueueFull, or ParserLost if the parser ends twice.
+        """
+        async with self._turn(org_id):
+            try:
+                return await self._take_out(body)
+            except ParserLost:
+                return await self._take_out(body)
+
     async def _parse(self, form: BodyForm, body: bytes, limits: IntakeLimits) -> _Parsed:
-        parser = self._free.pop() if self._free else await WorkerProcess.start(KIND)
-        try:
+        async with self._parser() as parser:
             await parser.send(ORDER.pack(form, limits.max_events, limits.max_payload), body)
             events: list[Event] = []
             answer = ParserAnswer([], more=True)
@@ -80,6 +93,28 @@ class ParserPool:
                 events += events_of(answer.events, body)
                 if answer.more:
                     await asyncio.sleep(0)  # other requests first
+        if answer.refusal is not None:
+            raise error_of(answer.refusal)
+        return events, answer.single
+
+    async def _take_out(self, body: bytes) -> tuple[bytes, RecordLists]:
+        lists: RecordLists = {}
+        async with self._parser() as parser:
+            await parser.send(ORDER.pack(BodyForm.RECORD_LISTS, 0, 0), body)
+            answer = ListAnswer()
+            while answer.rest is None and answer.refusal is None:
+                answer = _list_of(await parser.receive())
+                add_part(lists, answer)
+                await asyncio.sleep(0)  # other requests first
+        if answer.refusal is not None:
+            raise error_of(answer.refusal)
+        return answer.rest or b"", lists
+
+    @asynccontextmanager
+    async def _parser(self) -> AsyncIterator[WorkerProcess]:
+        parser = self._free.pop() if self._free else await WorkerProcess.start(KIND)
+        try:
+            yield parser
         except BaseException:
             # Its answer would be taken for that to the next body.
             await asyncio.shield(parser.end())
@@ -88,9 +123,6 @@ class ParserPool:
             await parser.end()
         else:
             self._free.append(parser)
-        if answer.refusal is not None:
-            raise error_of(answer.refusal)
-        return events, answer.single
 
     @asynccontextmanager
     async def _turn(self, org_id: int) -> AsyncIterator[None]:

@@ -18,11 +18,13 @@ from ledger.intake.bodies import (
     ORDER,
     BodyForm,
     IntakeLimits,
+    ListAnswer,
     ParserAnswer,
     parse_body,
     placed,
     refusal_of,
 )
+from ledger.intake.record_lists import slices, take_out
 from ledger.workers import answers_of_worker, frame, read_message
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -41,6 +43,9 @@ def main() -> None:
 def _answer(message: bytes, answers: IO[bytes]) -> None:
     form, max_events, max_payload = ORDER.unpack_from(message)
     body = message[ORDER.size :]
+    if form == BodyForm.RECORD_LISTS:
+        _answer_lists(body, answers)
+        return
     try:
         events, single = parse_body(BodyForm(form), body, IntakeLimits(max_events, max_payload))
     except InvalidEvent as error:
@@ -52,7 +57,23 @@ def _answer(message: bytes, answers: IO[bytes]) -> None:
         _send(answers, ParserAnswer(found[first:last], single, more=last < len(found)))
 
 
-def _send(answers: IO[bytes], answer: ParserAnswer) -> None:
+def _answer_lists(body: bytes, answers: IO[bytes]) -> None:
+    try:
+        rest, lists = take_out(body)
+    except InvalidEvent as error:
+        _send(answers, ListAnswer(refusal=refusal_of(error)))
+        return
+    for name, listed in lists.items():
+        for texts in slices(listed.texts):
+            _send(answers, ListAnswer(name=name, texts=list(texts)))
+        if listed.places is None:
+            _send(answers, ListAnswer(name=name, places=None))
+        for places in slices(listed.places or []):
+            _send(answers, ListAnswer(name=name, places=list(places)))
+    _send(answers, ListAnswer(rest=rest))
+
+
+def _send(answers: IO[bytes], answer: ParserAnswer | ListAnswer) -> None:
     answers.write(frame(_encode(answer)))
     answers.flush()
 

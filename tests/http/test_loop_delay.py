@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -13,6 +13,7 @@ from tests.support.hostile_bodies import JSON, MIB, MSGPACK, NDJSON
 from tests.support.loop_delay import LoopDelay, slowness
 from tests.support.raw_http import Line, head
 from tests.support.serving import Server
+from tests.support.signed_trees import SignedTrees
 
 MOST_S: Final = 0.020
 KINDS: Final = {
@@ -111,3 +112,23 @@ def test_a_hostile_head(plain: Server, name: str) -> None:
             line.socket.recv(1)
 
     check(plain, sent, name)
+
+
+def test_the_largest_request_for_a_bundle(plain: Server) -> None:
+    """As many record ids as are allowed, twice: of entries, of none, and in a spelling of its own."""
+    org, key = plain.create_org("sealed")
+    path = f"/v1/orgs/{org}"
+    made = plain.request("POST", f"{path}/entries", EVENTS.encode(), key=key).json()
+    ids = [entry["record_id"] for entry in made["entries"]] * 20
+    SignedTrees(plain).sign()
+    none = [f"rec_{'0' * 31}{n % 10}" for n in range(200_000)]
+    asked: list[dict[str, Any]] = [
+        {"record_ids": none},
+        {"record_ids": ids[:-1], "disclose": {"records": ids[:-1], "fields": ["actor"]}},
+        {"from_seq": 0, "disclose": {"records": none}},
+    ]
+    bodies = [json.dumps(one).encode() for one in asked]
+    bodies.append(bodies[0].replace(b"rec_", b"\\u0072ec_"))
+    for body in bodies:
+        send = partial(plain.request, "POST", f"{path}/bundles", body, key=key)
+        check(plain, send, f"a bundle of {len(body)} bytes")

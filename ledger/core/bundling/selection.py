@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Final, NamedTuple, Protocol
@@ -63,11 +63,14 @@ class Selection(NamedTuple):
 
 
 async def by_records(
-    trail: EntrySource, org_id: int, places: Iterable[RecordId], limit: int
+    trail: EntrySource, org_id: int, distinct: Sequence[RecordId], limit: int
 ) -> Selection:
-    """Select the entries with these record ids, each once. Raises NothingSelected, TooManySelected."""
-    distinct = sorted(set(places), key=lambda place: (place.seq, place.anchored_us))
+    """Select the entries with these record ids, ascending and each once.
+
+    Raises NothingSelected, TooManySelected.
+    """
     check_count(len(distinct), limit)
+    seqs = array("q")
     for start in range(0, len(distinct), LOOKUP_PLACES):
         part = distinct[start : start + LOOKUP_PLACES]
         found = (
@@ -77,7 +80,7 @@ async def by_records(
         )
         if len(found) != len(part):
             raise NothingSelected("this org has no entry with one of the requested record ids")
-    seqs = array("q", (place.seq for place in distinct))
+        seqs.extend(place.seq for place in part)
     return await _between(trail, org_id, seqs)
 
 

