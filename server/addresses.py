@@ -54,6 +54,13 @@ def client(ip: Address) -> ClientAddress:
     return ClientAddress(ip, str(IPv6Network((ip, SITE_BITS), strict=False)))
 
 
+def network_of(of: ClientAddress) -> str:
+    """Return the network of an address, for records that name no person: a /24, of IPv6 a /48."""
+    if isinstance(of.ip, IPv4Address):
+        return str(IPv4Network((of.ip, 24), strict=False))
+    return str(IPv6Network((of.ip, 48), strict=False))
+
+
 def address(text: str) -> Address:
     """Return the address that a text is, without port or zone. Raises ValueError."""
     if len(text) > _MAX_CHARS or "%" in text or not text.isascii():

@@ -21,10 +21,16 @@ class Command(NamedTuple):
 
 
 class EntryKind(NamedTuple):
-    """The type of an entry that the server itself writes, and its meaning."""
+    """The type of an entry that the server itself writes, and its meaning.
+
+    ``payload`` names the Struct of its payload (``package.module:attribute``); ``batching`` says
+    when it is written.
+    """
 
     event_type: str
     says: str
+    payload: str = ""
+    batching: str = "In the transaction of the change that it tells."
 
 
 class DataFile(NamedTuple):

@@ -40,6 +40,16 @@ MISHAPS: Final = Counter(
     ["step"],
     registry=REGISTRY,
 )
+OWN_ENTRIES: Final = Counter(
+    "quire_own_entries",
+    "Entries that tell what callers read, and who was refused",
+    registry=REGISTRY,
+)
+ACTS_LOST: Final = Counter(
+    "quire_acts_lost",
+    "Reads and refusals that no entry will tell, as they did not fit into memory",
+    registry=REGISTRY,
+)
 FROZEN: Final = Counter("quire_orgs_frozen", "Orgs frozen by an integrity check", registry=REGISTRY)
 FAULTS: Final = Counter(
     "quire_verification_faults", "Faults found by full verifications", registry=REGISTRY

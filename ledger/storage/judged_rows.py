@@ -21,6 +21,7 @@ from ledger.storage.entries.months import DEPARTED
 from ledger.storage.idempotency import USES
 from ledger.storage.log_keys import ANYTHING_SIGNED, MAX_STATEMENT_BYTES
 from ledger.storage.orgs import ORGS
+from ledger.storage.pending_acts import PENDING_ACTS
 from ledger.storage.quota_uses import QUOTA_USES
 from ledger.storage.register import SNAPSHOTS
 from ledger.storage.trees import ANCHOR_LOG
@@ -65,6 +66,7 @@ JUDGED: Final = (
     JudgedTable(ACCEPTED),
     JudgedTable(DEPARTED),
     JudgedTable(QUOTA_USES),
+    JudgedTable(PENDING_ACTS),
     JudgedTable(ACKNOWLEDGED),
 )
 """The tables with MACs; rows that concern all orgs are judged with each."""

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from ledger import sealing
 from ledger.bounded import BoundedCache
+from ledger.core.register import API_KEYS
 from ledger.entry import from_datetime, to_datetime
 from ledger.storage.api_keys import ApiKeyRecord
 from ledger.storage.asking import STRANGERS, Work, asking
@@ -50,6 +51,13 @@ class NewKey(NamedTuple):
     secret_hash: bytes
 
 
+class KnownKey(NamedTuple):
+    """The id of an API key, and of its org (None: the platform)."""
+
+    id: str
+    org_id: int | None
+
+
 class Authenticator:
     """Finds the principal of a token."""
 
@@ -75,6 +83,17 @@ class Authenticator:
 
     def _hash(self, secret: str) -> bytes:
         return hmac.digest(self._pepper, secret.encode(), "sha256")
+
+    def known_key(self, token: str) -> KnownKey | None:
+        """Return the key that a token names, valid or not; None for an id that no key ever had.
+
+        It asks the register alone: a stranger's guesses cost no query.
+        """
+        match = _TOKEN.fullmatch(token)
+        register = self.validity.register
+        if match is None or not register.has(API_KEYS, match[1]):
+            return None
+        return KnownKey(match[1], register.state.org_of(API_KEYS, match[1]))
 
     def cached(self, token: str) -> Principal | None:
         """Return the cached principal of a token; None if there is none, or it expired."""

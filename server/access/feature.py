@@ -5,6 +5,8 @@ from typing import Final
 from server.access.settings import AccessSettings
 from server.feature import Command, DataFile, EntryKind, Feature
 
+_CHANGES: Final = "server.trails.own.changes:"
+
 FEATURE: Final = Feature(
     name="access",
     routes=("server.http.routes.tenants:router", "server.http.routes.keys:router"),
@@ -16,23 +18,46 @@ FEATURE: Final = Feature(
         "keys": Command("server.cli.keys.group:keys", "API keys of an org, and the signing keys."),
     },
     entry_kinds=(
-        EntryKind("quire.org_created", "In the trail `system`: an org was created, and its row."),
         EntryKind(
-            "quire.org_changed", "In the trail `system`: an org was renamed, or its log published."
+            "quire.org_created",
+            "In the trail `system`: an org was created, and its row.",
+            f"{_CHANGES}OrgCreated",
         ),
         EntryKind(
-            "quire.org_restored", "In the trail `system`: an org came back from its archive."
+            "quire.org_changed",
+            "In the trail `system`: an org was renamed, or its log published.",
+            f"{_CHANGES}OrgChanged",
         ),
-        EntryKind("quire.key_created", "In the trail `system`: an API key was created."),
+        EntryKind(
+            "quire.org_restored",
+            "In the trail `system`: an org came back from its archive.",
+            f"{_CHANGES}OrgRestored",
+        ),
+        EntryKind(
+            "quire.key_created",
+            "In the trail `system`: an API key was created.",
+            f"{_CHANGES}KeyChange",
+        ),
         EntryKind(
             "quire.key_changed",
             "In the trail `system`: the name of an API key was changed, or its addresses.",
+            f"{_CHANGES}KeyChange",
         ),
         EntryKind(
-            "quire.key_rotated", "In the trail `system`: an API key was replaced by a new one."
+            "quire.key_rotated",
+            "In the trail `system`: an API key was replaced by a new one.",
+            f"{_CHANGES}KeyChange",
         ),
-        EntryKind("quire.key_revoked", "In the trail `system`: an API key was revoked."),
-        EntryKind("quire.org_frozen", "In the trail `system`: an org was frozen, and why."),
+        EntryKind(
+            "quire.key_revoked",
+            "In the trail `system`: an API key was revoked.",
+            f"{_CHANGES}KeyChange",
+        ),
+        EntryKind(
+            "quire.org_frozen",
+            "In the trail `system`: an org was frozen, and why.",
+            f"{_CHANGES}OrgWasFrozen",
+        ),
     ),
     data_files=(
         DataFile("platform.key", "The API key that administers orgs."),

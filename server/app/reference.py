@@ -17,6 +17,7 @@ from typing import Final
 from server import metrics
 from server.access.rights import rights, table
 from server.app.features import FEATURES
+from server.app.own_entries import own_entries
 from server.feature import Feature, added_settings
 from server.settings import documented
 
@@ -41,6 +42,7 @@ def tables(features: Sequence[Feature] = FEATURES) -> dict[str, str]:
             ("event type", "meaning"),
             [(f"`{kind.event_type}`", kind.says) for each in features for kind in each.entry_kinds],
         ),
+        "own-entries": own_entries([kind for each in features for kind in each.entry_kinds]),
     }
 
 

@@ -8,7 +8,7 @@ The right that a route requires is stated once, in its contract. The application
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, TypeVar
 
@@ -22,12 +22,14 @@ from litestar.types import Scope
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended, KeyDigest, StaleKey
 from ledger.entry import has_control
-from ledger.errors import DatabaseUnavailable
+from ledger.errors import DatabaseUnavailable, QuireError
 from ledger.event import Event
 from ledger.storage.asking import STRANGERS, ask_for, ask_without_key
 from server.access.auth import token_of
+from server.access.directory import NotFound
 from server.access.permits import append_permits
 from server.access.principal import AddressNotAllowed, Forbidden, Principal, Unauthorized
+from server.addresses import network_of
 from server.http.contract import ADMITTED, CONTRACT, ORG, RouteContract
 from server.http.problems import BadRequest
 from server.http.protocol.address import address_of
@@ -49,6 +51,11 @@ tuple because every request makes one.
 NOBODY: Final[Admitted] = (None, None)
 LIVE: Final = "live"
 """The key in a request's state of its :class:`LiveRequest`."""
+_REASONS: Final[dict[type[QuireError], str]] = {
+    Forbidden: "forbidden",
+    NotFound: "not_found",
+    AddressNotAllowed: "address",
+}
 MAX_LOOKS: Final = 5
 """How often a key is looked up again for one change."""
 T = TypeVar("T")
@@ -74,7 +81,57 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
 
 
 async def let_in(request: HttpRequest, contract: RouteContract, slug: str | None) -> None:
-    """Admit the caller; store org and principal in the state of the request."""
+    """Admit the caller; store org and principal in the state of the request.
+
+    Refusals are counted, and requests that only read.
+    """
+    try:
+        await _let_in(request, contract, slug)
+    except (Unauthorized, Forbidden, NotFound, AddressNotAllowed) as error:
+        note_refusal(request, services_of(request), error)
+        raise
+    if not contract.writes:
+        note_read(request)
+
+
+def note_read(request: HttpRequest) -> None:
+    """Count a request that reads, if it was admitted by a key."""
+    org, principal = _admitted(request)
+    if principal is None:
+        return
+    services = services_of(request)
+    org_id = principal.org_id if org is None else org.id
+    if org_id is None:
+        org_id = services.register.system_id or 0
+    services.recorder.read(org_id, principal.key_id, route_of(request))
+
+
+def note_seqs(request: HttpRequest, seqs: Sequence[int], opened: Sequence[int] = ()) -> None:
+    """Note the entries that a request of a key shows, and those whose sealed payloads it opens."""
+    org, principal = _admitted(request)
+    assert org is not None, "this route has an org in its path"
+    if principal is not None and seqs:
+        recorder = services_of(request).recorder
+        recorder.saw(org.id, principal.key_id, route_of(request), seqs)
+        recorder.opened(org.id, principal.key_id, opened)
+
+
+def route_of(request: HttpRequest) -> str:
+    """Return the operationId of a request's route."""
+    return str(request.route_handler.operation_id)
+
+
+def note_refusal(request: HttpRequest, services: Services, error: QuireError) -> None:
+    """Count a refused request: in the trail of its key's org, else in that of `system`."""
+    token = token_of(headers_of(request))
+    key = None if token is None else services.authenticator.known_key(token)
+    reason = _REASONS.get(type(error), "no_key" if token is None else "invalid_key")
+    org_id = None if key is None else key.org_id
+    source = network_of(address_of(request.scope)) if key is None else f"key:{key.id}"
+    services.recorder.refused(org_id or services.register.system_id or 0, source, reason)
+
+
+async def _let_in(request: HttpRequest, contract: RouteContract, slug: str | None) -> None:
     state = request.scope["state"]
     if contract.open:
         ask_without_key(address_of(request.scope).group)

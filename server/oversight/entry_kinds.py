@@ -53,7 +53,14 @@ class ReviewRecorded(Struct, kw_only=True):
 
 ENTRY_KINDS: Final = (
     EntryKind(
-        ACKNOWLEDGED, "An operator has dealt with a security event: who, which one, and why."
+        ACKNOWLEDGED,
+        "An operator has dealt with a security event: who, which one, and why.",
+        f"{__name__}:EventAcknowledged",
     ),
-    EntryKind(REVIEWED, "The caller states that the trail of some days was reviewed."),
+    EntryKind(
+        REVIEWED,
+        "The caller states that the trail of some days was reviewed.",
+        f"{__name__}:ReviewRecorded",
+        "At each call.",
+    ),
 )

@@ -25,7 +25,12 @@ from server.settings.sections.serving import (
     RunningSettings,
 )
 from server.settings.sections.signing import AttestationSettings, SigningSettings
-from server.settings.sections.trails import AppendSettings, BundleSettings, TimeSettings
+from server.settings.sections.trails import (
+    AppendSettings,
+    BundleSettings,
+    RecordingSettings,
+    TimeSettings,
+)
 
 LOGIN_URLS: Final = ("database_owner_url", "database_signer_url", "database_retention_url")
 """The settings of logins that may do what the server's role may not."""
@@ -56,6 +61,7 @@ class Settings(
     AttestationSettings,
     ArchiveSettings,
     AppendSettings,
+    RecordingSettings,
     BundleSettings,
     TimeSettings,
     RunningSettings,

@@ -19,7 +19,7 @@ from ledger.errors import DatabaseUnavailable, InvalidEvent, PayloadTooLarge, Pr
 from ledger.event import Event, EventFields, in_haste
 from ledger.intake import BodyForm, IntakeLimits, ParserPool, parse_body
 from server.access.permits import NOT_CHECKED, AppendPermits
-from server.trails.entry_kinds import ADDED
+from server.trails.own.entry_kinds import ADDED
 
 MAX_SEALINGS: Final = 5
 MAX_KEY_CHARS: Final = 255

@@ -3,7 +3,7 @@
 from typing import Final
 
 from server.feature import Command, DataFile, Feature
-from server.trails.entry_kinds import ENTRY_KINDS
+from server.trails.own.entry_kinds import ENTRY_KINDS
 
 FEATURE: Final = Feature(
     name="trails",
@@ -58,6 +58,8 @@ FEATURE: Final = Feature(
         "server.trails.tasks:watch_signed_trees",
         "server.trails.tasks:watch_lateness",
         "server.trails.tasks:sync_heads",
+        "server.trails.own.tasks:store_acts",
+        "server.trails.own.tasks:tell_acts",
     ),
     entry_kinds=ENTRY_KINDS,
     data_files=(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -34,7 +34,7 @@ from server.access.administration import Administration
 from server.access.permits import holding
 from server.access.principal import Principal
 from server.trails.appending import append_sealed
-from server.trails.entry_kinds import DISCLOSED, ERASED, THAWED
+from server.trails.own.entry_kinds import DISCLOSED, ERASED, THAWED
 
 log = structlog.get_logger("quire")
 
@@ -165,6 +165,20 @@ class TrailGuard:
     ) -> Appended:
         """Record in a trail an act of the server, before or after it, or in one transaction with it."""
         return await self._append(org, event, None, by, effect=effect)
+
+    async def record_all(
+        self, org: OrgFacts, events: Sequence[msgspec.Struct], effect: Effect
+    ) -> Appended:
+        """Record several acts of the server in a trail, in one transaction with an effect."""
+
+        def request(sealed: Drafted) -> AppendRequest:
+            return AppendRequest(
+                org.id, org.slug, sealed.drafts, erasures=sealed.erasures, effect=effect
+            )
+
+        bodies = [msgspec.json.encode(event) for event in events]
+        made = [Event(msgspec.json.decode(body, type=EventFields), body) for body in bodies]
+        return await append_sealed(self._sequencer.append, self._sealer, org, made, request)
 
     async def disclosed(
         self,

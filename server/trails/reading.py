@@ -34,7 +34,7 @@ from ledger.errors import (
     QuireError,
     SealingError,
 )
-from ledger.event import is_json_payload
+from ledger.event import RESERVED_PREFIX, is_json_payload
 from ledger.rows import RowNotAuthentic
 from ledger.shapes import HashHex, RecordIdText, Seq, TimeText, shape
 from ledger.storage.entries.search import EntrySearch, Page
@@ -299,6 +299,23 @@ def _body(
         erased,
         lost,
     )
+
+
+def opened_of(shown: Sequence[EntryBody]) -> list[int]:
+    """Return the seqs of callers' entries whose sealed payloads are shown."""
+    return [
+        entry.seq
+        for entry in shown
+        if entry.sealed
+        and entry.payload_format != "sealed"
+        and not (entry.event_type or "").startswith(RESERVED_PREFIX)
+    ]
+
+
+def is_own(entry: StoredEntry) -> bool:
+    """Return whether the server itself wrote an entry; opening those is not recorded."""
+    leaf = _leaf(entry)
+    return leaf is not None and (leaf.event_type or "").startswith(RESERVED_PREFIX)
 
 
 def _as_is(ref: str | None) -> str | None:

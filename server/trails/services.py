@@ -32,7 +32,7 @@ from ledger.core.verification.jobs import VerificationJobs
 from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.extent import SigningLimits
 from ledger.core.verification.work.row_check import RowTrust
-from ledger.errors import ClockUnsteady, StorageError
+from ledger.errors import ClockUnsteady, QuireError, StorageError
 from ledger.intake import IntakeLimits
 from ledger.keys import SigningKeyring
 from ledger.sealing import index_key, row_key
@@ -41,6 +41,7 @@ from ledger.storage.archive_accounts import ArchiveAccount
 from ledger.storage.database import Database
 from ledger.storage.log_keys import PublishedKeys
 from ledger.storage.orgs import any_org
+from ledger.storage.pending_acts import PendingActs
 from ledger.storage.verifications import VerificationTable
 from server import metrics
 from server.access.administration import Administration
@@ -65,6 +66,9 @@ from server.trails.archive_targets import target_settings
 from server.trails.clock import ServerClock
 from server.trails.entry_bundles import EntryBundles
 from server.trails.guarding import TrailGuard
+from server.trails.own.recorder import ActRecorder
+from server.trails.own.verdicts import note_verification
+from server.trails.own.writing import OwnEntries
 from server.trails.signed.growth import TreeGrowthWaiters
 from server.trails.signed.lateness import SigningWatch
 from server.trails.signed.stops import SignerFreezes
@@ -126,6 +130,7 @@ class Services:
         self.live = LiveRequests(self.authenticator, self.register.catch_up)
         self.directory = Directory(database, self.register)
         self.guard = TrailGuard(database, self.sequencer, self.sealer, self.administration)
+        self.recorder = ActRecorder()
         self.trust = TrustSource(settings)
         self.published_keys = PublishedKeys(
             database, self.trust.statements, lambda what: self.forged_rows.found(None, what)
@@ -140,6 +145,15 @@ class Services:
         self.entry_bundles = EntryBundles(self.trail.leaves)
         self.bundles = BundleBuilder(
             database, self.trail, self.sealer, at_once=settings.bundles_at_once
+        )
+        self.own = OwnEntries(
+            self.recorder,
+            PendingActs(database, rows),
+            self.guard,
+            self.directory,
+            self.trail,
+            self.sealer,
+            settings.own_entries_seconds,
         )
         self._parts: dict[Callable[[Services], Any], Any] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -183,6 +197,7 @@ class Services:
             limits=self.limits,
             acknowledged=self.heads.get,
             index_key=index_key(master_key),
+            on_end=partial(note_verification, self.recorder),
             rows=lambda: RowTrust(
                 self._row_key,
                 partial(closed_people, master_key),
@@ -267,6 +282,8 @@ class Services:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(StorageError):  # uses of the last minute
             await self.key_uses.store()
+        with contextlib.suppress(QuireError):  # a crash would lose the same
+            await self.own.flush()
         await self.clock.close(self.database)
         await self.trail.close()
         with contextlib.suppress(HeadMemoryUnavailable):  # the kernel writes it later

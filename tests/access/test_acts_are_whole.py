@@ -21,7 +21,7 @@ from ledger.storage.acknowledged_events import Acknowledgement, EventFilter, Lis
 from ledger.storage.trail import AppendTransaction, NotWritten
 from server.oversight import acts
 from server.oversight.entry_kinds import ACKNOWLEDGED, REVIEWED
-from server.trails.entry_kinds import ERASED, THAWED
+from server.trails.own.entry_kinds import ERASED, THAWED
 from tests.support.acting_process import Office, office
 from tests.support.broken_steps import broken, broken_statement
 from tests.support.clusters import Database

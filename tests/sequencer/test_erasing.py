@@ -25,8 +25,8 @@ from ledger.storage.trail import AppendTransaction
 from server.access.administration import Administration
 from server.access.principal import KeyValidity
 from server.trails.appending import Appender
-from server.trails.entry_kinds import ERASED
 from server.trails.guarding import NothingToErase, TrailGuard
+from server.trails.own.entry_kinds import ERASED
 from tests.support.appending import (
     MASTER_KEY,
     Process,

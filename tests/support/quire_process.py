@@ -67,6 +67,7 @@ class QuireProcess:
             "QUIRE_MASTER_KEY": MASTER_KEY,
             "QUIRE_METRICS_TOKEN": METRICS_TOKEN,
             "QUIRE_LOG_LEVEL": "warning",
+            "QUIRE_OWN_ENTRIES_SECONDS": "3600",
             "QUIRE_SHUTDOWN_SECONDS": str(SHUTDOWN_S),
         }
         if database_url is not None:

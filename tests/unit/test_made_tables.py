@@ -16,7 +16,7 @@ from server.settings.data_dir import LOCK_NAME
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {path.name: path.read_text() for path in DOCS.glob("*.md")}
-TABLES = ("settings", "metrics", "data-directory", "rights", "entry-kinds")
+TABLES = ("settings", "metrics", "data-directory", "rights", "entry-kinds", "own-entries")
 
 
 def test_no_table_is_stale() -> None:

@@ -59,6 +59,7 @@ ROWS: Final[dict[str, tuple[Value, ...]]] = {
     "archived_attestations": ("file:///a", "token", 2, "", NOW),
     "departed": (ORG.id, 0, 2, NOW, NOW, b"h" * 32, date(2026, 7, 1), "file:///a", 4),
     "quota_uses": (ORG.id, date(2026, 7, 1), 5, 99, 80),
+    "pending_acts": (b"i" * 16, ORG.id, "read", NOW, b"b"),
     "acknowledged_events": (4, ORG.id, NOW, "0123456789abcdef", "looked at"),
 }  # fmt: skip
 """A right row of each table, by the columns that its MAC covers."""
@@ -262,6 +263,7 @@ ANOTHER: Final[dict[str, dict[int, Value]]] = {
     "departed": {1: 3, 2: 5},
     "quota_uses": {0: OTHER},
     "acknowledged_events": {0: 5},
+    "pending_acts": {0: b"j" * 16},
 }
 """What another row of a table has in the place of some values, by their index."""
 

@@ -80,6 +80,10 @@ class RegisterState:
         found = self._rows.get((table, key))
         return None if found is None else found[1]
 
+    def org_of(self, table: str, key: str) -> int | None:
+        """Return the org of a row; None for one that concerns no single org, or is unknown."""
+        return self._orgs.get((table, key))
+
     def keys(self, table: str, org_id: int | None) -> Iterable[str]:
         """Return the primary keys of the rows of a table that belong to an org (None: platform)."""
         return [key for (name, key), org in self._orgs.items() if name == table and org == org_id]

@@ -59,6 +59,7 @@ class VerificationJobs:
         acknowledged: Callable[[int], ChainHead | None] = lambda _: None,
         index_key: bytes | None = None,
         rows: Callable[[], RowTrust | None] = lambda: None,
+        on_end: Callable[[TrailRange, str, Result], None] = lambda *_: None,
     ) -> None:
         self._table = table
         self._database_url = database_url
@@ -74,6 +75,7 @@ class VerificationJobs:
         self._acknowledged = acknowledged
         self._index_key = index_key
         self._rows = rows
+        self._on_end = on_end
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._short, self._long = WaitingJobs(), WaitingJobs()
         self._running: set[OwnJob] = set()
@@ -92,15 +94,15 @@ class VerificationJobs:
         for job in self._short.take_all() + self._long.take_all():
             await self._store_end(job, None, STOPPED, attempts=1)
 
-    async def submit(self, target: TrailRange) -> Job:
-        """Queue a verification.
+    async def submit(self, target: TrailRange, asked_by: str = "") -> Job:
+        """Queue a verification, ``asked_by`` an API key with this id.
 
         Raises RangeRefused for a range beyond the trail, QueueFull, DatabaseUnavailable.
         """
         await self._require_range(target)
         waiting = self._short if await is_short(self._table.database, target) else self._long
         waiting.reserve(target.org_id)
-        own = OwnJob("ver_" + secrets.token_hex(16), target)
+        own = OwnJob("ver_" + secrets.token_hex(16), target, asked_by)
         self._own.add(own)
         try:
             await self._table.store(own.row(), self._owner)
@@ -189,6 +191,7 @@ class VerificationJobs:
                 running.begin()
                 await self._store(running)
                 result = await self._verify(running, target)
+                self._on_end(target, running.asked_by, result)
                 if result.verdict is Verdict.REFUTED:
                     await self._on_faults(target.org_id, result)
             except DatabaseUnavailable as unavailable:

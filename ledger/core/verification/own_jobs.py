@@ -67,10 +67,11 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class OwnJob:
-    """A job of this process: its range, its progress, and its end."""
+    """A job of this process: its range, its progress, and its end; ``asked_by`` is a key's id."""
 
-    def __init__(self, job_id: str, target: TrailRange) -> None:
+    def __init__(self, job_id: str, target: TrailRange, asked_by: str = "") -> None:
         self.id = job_id
+        self.asked_by = asked_by
         self.target = target
         self._state: State = "queued"
         self._created_at = datetime.now(UTC)

@@ -13,6 +13,7 @@ from server.cli.base import output
 from server.cli.base.arguments import Time, org_argument
 from server.cli.base.connection import Connection, client_command
 from server.cli.base.text import moment
+from server.cli.trails.own_entries import OWN_COLUMNS, is_own, own_row
 
 _PAGE_MAX = 1_000
 _COLUMNS = [
@@ -52,6 +53,7 @@ def entries() -> None:
     show_default="100",
     help="Greatest number of entries to list.",
 )
+@click.option("--own", "own", is_flag=True, help="Only entries of the server itself, in words.")
 @click.option("--all", "no_limit", is_flag=True, help="No limit: follow the trail to its end.")
 @output.json_option
 @client_command
@@ -61,6 +63,7 @@ def list_entries(
     org: str,
     limit: int,
     no_limit: bool,
+    own: bool,
     as_json: bool,
     order: Order,
     **filters: Any,
@@ -70,18 +73,20 @@ def list_entries(
     An entry must match all filters; each compares the whole value.
     """
     # One entry beyond the limit shows that there are more.
-    page_size = _PAGE_MAX if no_limit else min(limit + 1, _PAGE_MAX)
+    page_size = _PAGE_MAX if no_limit or own else min(limit + 1, _PAGE_MAX)
     with connection.client(org) as client:
         found = client.entries(order=order, page_size=page_size, **filters)
+        if own:
+            found = (entry for entry in found if is_own(entry))
         shown = found if no_limit else islice(found, limit)
         if as_json:
             for entry in shown:
                 output.print_json(entry)
             return
-        rows = [_row(entry) for entry in shown]
+        rows = [own_row(entry) if own else _row(entry) for entry in shown]
         more = not no_limit and next(found, None) is not None
     if rows:
-        output.print_table(_COLUMNS, rows)
+        output.print_table(OWN_COLUMNS if own else _COLUMNS, rows)
     if more:
         output.print_message(
             f"There are more than {limit:,} entries: list them with --limit or --all."

@@ -45,6 +45,7 @@ from server.http.routes import disclosures
 from server.http.streams.streamed_response import StreamedResponse
 from server.keys.attestors import witnesses_asked
 from server.trails import reading
+from server.trails.own.recorder import MadeBundle
 from server.trails.services import Services
 
 ZIP: Final = "application/zip"
@@ -99,6 +100,7 @@ async def create_bundle(request: HttpRequest, org: OrgSlug) -> ASGIApp:
             await permitted(
                 request, principal, lambda by: _record_disclosure(services, contents, by)
             )
+        services.recorder.bundle(_made(contents, principal))
         name = f"bundle of {tenant.slug}"
         return StreamedResponse(
             first, pieces, _headers(contents), resources.pop_all(), name, place.let_go
@@ -260,6 +262,13 @@ async def _record_disclosure(services: Services, contents: BundlePlan, by: Princ
     found = await asyncio.to_thread(disclosures.records, seqs, fields, size, limit)
     for record in found:
         await services.guard.disclosed(contents.org, record, by.key_id, by)
+
+
+def _made(contents: BundlePlan, by: Principal) -> MadeBundle:
+    """Return what is recorded of a bundle that is about to be sent."""
+    seqs, disclosure = contents.selection.seqs, contents.disclosure
+    fields = () if disclosure is None else tuple(sorted(disclosure.fields))
+    return MadeBundle(contents.org.id, by.key_id, seqs[0], seqs[-1], len(seqs), fields)
 
 
 def _headers(contents: BundlePlan) -> list[tuple[bytes, bytes]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
+
+from server.trails.own.runs import Run, runs
 
 RUN_BYTES: Final = 32
 """Greatest size of ``[a,b],``, as a seq is below 2**40."""
@@ -13,22 +15,6 @@ OTHER_BYTES: Final = 1_024
 RUNS_MIN: Final = 100
 """Lower bound for small payload limits, so that one disclosure has a few thousand records."""
 RUNS_MAX: Final = 20_000
-
-Run = tuple[int, int]
-
-
-def runs(seqs: Iterable[int]) -> Iterator[Run]:
-    """Yield runs of consecutive seqs, both ends included, for ascending seqs."""
-    first = last = -1
-    for seq in seqs:
-        if seq == last + 1 and first >= 0:
-            last = seq
-            continue
-        if first >= 0:
-            yield first, last
-        first = last = seq
-    if first >= 0:
-        yield first, last
 
 
 def records(

@@ -23,12 +23,21 @@ from server.access.principal import Principal
 from server.access.rights import May
 from server.http.api.append import EVENT
 from server.http.api.orgs import HeadBody, head_body
-from server.http.caller import HttpRequest, org_of, services_of
+from server.http.caller import HttpRequest, note_seqs, org_of, services_of
 from server.http.contract import asks, octets
 from server.http.parameters import MAX_TEXT_CHARS, Cursor, Limit, OrgSlug, RecordName
 from server.http.routes.appending.appends import append_entries
 from server.trails.appending import JSON, MSGPACK
-from server.trails.reading import EntryBody, EntryQuery, cursor_of, find, payload_bytes, show
+from server.trails.reading import (
+    EntryBody,
+    EntryQuery,
+    cursor_of,
+    find,
+    is_own,
+    opened_of,
+    payload_bytes,
+    show,
+)
 from server.trails.services import Services
 
 PAGES_AT_ONCE: Final = 8
@@ -169,6 +178,7 @@ async def list_entries(
     async with page_turn(services, principal):
         page = await find(services.trail, services.sealer, tenant, query, may_open=may_open)
         shown = await show(services.sealer, tenant, page.entries, may_open=may_open)
+    note_seqs(request, [entry.seq for entry in shown], opened_of(shown))
     following = None if page.next_seq is None else cursor_of(page.next_seq)
     return Response(msgspec.json.encode(EntryPageBody(shown, following)), media_type=JSON)
 
@@ -184,6 +194,7 @@ async def get_entry(request: HttpRequest, org: OrgSlug, record: RecordName) -> R
     entry = await _entry(request, tenant, record)
     services = services_of(request)
     shown = await show(services.sealer, tenant, [entry], may_open=principal.may(May.OPEN))
+    note_seqs(request, [entry.seq], opened_of(shown))
     return Response(msgspec.json.encode(shown[0]), media_type=JSON)
 
 
@@ -215,6 +226,7 @@ async def get_payload(request: HttpRequest, org: OrgSlug, record: RecordName) ->
         raise Conflict(f"the entry was altered and can't be opened: {error}") from None
     if payload is None:
         raise NotFound("the subject of this entry is erased; its payload can't be read any more")
+    note_seqs(request, [entry.seq], [entry.seq] if tenant.seals and not is_own(entry) else [])
     return Response(payload, media_type=JSON if is_json_payload(payload) else MSGPACK)
 
 

@@ -49,6 +49,7 @@ from server.http.problems import BadRequest
 from server.http.routes.imported_rows import MISSING, named_entry
 from server.http.streams.event_streams import event_streams
 from server.trails.appending import JSON
+from server.trails.own.verdicts import note_entry
 from server.trails.services import Services
 
 MAX_WAIT_S = 60.0
@@ -110,11 +111,12 @@ async def start_verification(
     ] = 0.0,
 ) -> Response[JobBody]:
     """Verify a trail, or a range of it: every entry, the signed tree over them, the anchors."""
-    tenant, _ = org_of(request, org)
+    tenant, principal = org_of(request, org)
     bounds = await _range(request)
     jobs = services_of(request).verifications
+    target = TrailRange(tenant.id, tenant.slug, bounds.from_seq, bounds.to_seq)
     try:
-        job = await jobs.submit(TrailRange(tenant.id, tenant.slug, bounds.from_seq, bounds.to_seq))
+        job = await jobs.submit(target, principal.key_id)
     except RangeRefused as error:
         raise BadRequest(str(error)) from error
     if wait:
@@ -188,6 +190,7 @@ async def verify_one(request: HttpRequest, record: EntryName) -> EntryVerdict:
         result = lost
     else:
         raise missing
+    note_entry(services.recorder, org.id, principal.key_id, place.seq, result)
     errors = [f"{fault.kind}: {fault.reason}" for fault in result.errors]
     verdict = result.verdict
     if row is not None:

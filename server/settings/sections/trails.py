@@ -30,6 +30,21 @@ class AppendSettings:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
+class RecordingSettings:
+    """How often the server records what callers do."""
+
+    own_entries_seconds: Annotated[
+        float,
+        Meta(
+            ge=60,
+            le=3_600,
+            description="Seconds after which opened payloads, verifications and bundles become "
+            "entries of the trail, in batches",
+        ),
+    ] = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class BundleSettings:
     """How large bundles may be, and how many are made at once."""
 

@@ -1,0 +1,1 @@
+"""What the server records of reads, refusals, verifications and bundles, in batches."""
