@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.http.routes.disclosures import records, runs
+from server.http.routes.disclosures import records
+from server.trails.own.runs import runs
 
 MIB = 1 << 20
 
