@@ -58,7 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     found = {key: Compared([], []) for key in options.rows}
     with reaped_directory() as directory, LoadClient() as client:
-        sides = Side(before, directory / "before"), Side(after, directory / "after")
+        sides = (
+            Side(before, directory / "before"),
+            Side(after, directory / "after", guarded=True),
+        )
         for pair in range(options.pairs):
             console.print(f"pair {pair + 1} of {options.pairs}")
             for side in sides if pair % 2 == 0 else sides[::-1]:

@@ -26,6 +26,8 @@ class Row(NamedTuple):
     """Events, or entries, of one measurement at full scale."""
     work: Callable[[Session, LoadClient, list[Target], int], int]
     """Does about the given amount of work; returns the number of events."""
+    addresses: tuple[str, ...] = ()
+    """The addresses to which the keys of the side after are bound; those of the other side are not."""
 
 
 def batches(session: Session, client: LoadClient, targets: list[Target], events: int) -> int:
@@ -69,6 +71,9 @@ ROWS: Final = {
     "append_batch": Row(1, "plain", 120_000, batches),
     "append_sealed": Row(1, "sealed", 80_000, batches),
     "append_single": Row(1, "plain", 20_000, singles),
+    "append_guarded": Row(
+        1, "plain", 20_000, singles, ("10.0.0.0/8", "127.0.0.0/8", "2001:db8::/32")
+    ),
     "append_many_orgs": Row(1_000, "plain", 20_000, singles),
     "verify_full": Row(1, "plain", 300_000, verification),
 }
@@ -81,7 +86,8 @@ def measure(key: str, session: Session, client: LoadClient, scale: float) -> Cpu
     targets = session.side.targets.setdefault(key, [])
     while len(targets) < orgs:
         slug = f"{key.replace('_', '-')}-{len(targets)}"
-        targets.append(session.new_org(slug, row.privacy))
+        addresses = row.addresses if session.side.guarded else ()
+        targets.append(session.new_org(slug, row.privacy, addresses))
     size = max(round(row.size * scale), 1)
     row.work(session, client, targets, size if row.work is verification else size // WARM_SHARE)
     session.settle(targets[-SIGNED_SAMPLE:])

@@ -9,7 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -31,8 +31,10 @@ REST_SHARE: Final = 0.1
 class Side:
     """One side of all pairs: a checkout, and a data directory that all its sessions use."""
 
-    def __init__(self, checkout: Checkout, directory: Path) -> None:
+    def __init__(self, checkout: Checkout, directory: Path, *, guarded: bool = False) -> None:
         self.checkout = checkout
+        self.guarded = guarded
+        """Whether keys are bound to addresses where a row compares that with keys that are not."""
         self.data_directory = directory
         self.targets: dict[str, list[Target]] = {}
         """The orgs of each row, created in its first session."""
@@ -97,13 +99,14 @@ class Session:
                 return
         raise StageFailed("a server did not start")
 
-    def new_org(self, slug: str, privacy: str) -> Target:
-        """Create an org and a key that may append to it; return the target of its entries."""
+    def new_org(self, slug: str, privacy: str, addresses: Sequence[str] = ()) -> Target:
+        """Create an org and a key that may append to it, from these addresses; return its entries."""
         platform = (self.side.data_directory / "platform.key").read_text().strip()
         self._json("POST", "/v1/orgs", {"slug": slug, "name": slug, "privacy": privacy}, platform)
-        key = self._json(
-            "POST", f"/v1/orgs/{slug}/keys", {"name": "bench", "role": "member"}, platform
-        )
+        asked: dict[str, Any] = {"name": "bench", "role": "member"}
+        if addresses:  # earlier commits know no such member
+            asked["allowed_cidrs"] = list(addresses)
+        key = self._json("POST", f"/v1/orgs/{slug}/keys", asked, platform)
         return Target(f"/v1/orgs/{slug}/entries", key["key"])
 
     def verify(self, org: Target) -> int:

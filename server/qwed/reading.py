@@ -16,7 +16,7 @@ from server.access.principal import Principal
 from server.access.rights import May
 from server.qwed.bodies import LogBody, LogDetailBody
 from server.qwed.rows import SOUND, VERDICT, RowReference, detail_body, log_body
-from server.trails.reading import EntryBody, InvalidFilter, show
+from server.trails.reading import EntryBody, InvalidFilter, opened_of, show
 from server.trails.services import Services
 
 READS: Final = 8
@@ -87,7 +87,7 @@ class AuditLog:
         self, org: OrgFacts, by: Principal, entry: StoredEntry
     ) -> LogDetailBody | None:
         """Return an entry as a row, None if it is no row of this log."""
-        (body,) = await show(self._services.sealer, org, [entry], may_open=by.may(May.OPEN))
+        (body,) = await self._bodies(org, by, [entry])
         if body.event_type not in (IMPORTED, VERDICT):
             return None
         return detail_body(body, await self._outcome(org, body))
@@ -143,7 +143,7 @@ class AuditLog:
     async def _shown(
         self, org: OrgFacts, by: Principal, entries: Sequence[StoredEntry]
     ) -> list[LogBody]:
-        bodies = await show(self._services.sealer, org, entries, may_open=by.may(May.OPEN))
+        bodies = await self._bodies(org, by, entries)
         rows, broken = [], 0
         for body in bodies:
             outcome = body.outcome
@@ -153,6 +153,14 @@ class AuditLog:
             rows.append(log_body(body, outcome))
         await asyncio.sleep(0)  # other requests go on
         return rows
+
+    async def _bodies(
+        self, org: OrgFacts, by: Principal, entries: Sequence[StoredEntry]
+    ) -> list[EntryBody]:
+        """Return entries in the form that the caller may see; what is opened goes to the org's trail."""
+        bodies = await show(self._services.sealer, org, entries, may_open=by.may(May.OPEN))
+        self._services.recorder.opened(org.id, by.key_id, opened_of(bodies))
+        return bodies
 
     async def _outcome(self, org: OrgFacts, entry: EntryBody) -> str | None:
         """Return the outcome of an entry: of a broken row, as it was corrected last."""

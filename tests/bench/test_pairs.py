@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_a_tiny_pair_counts_the_cpu_of_each_part(session_dir: Path, tmp_path: Path) -> None:
     output = tmp_path / "pairs.json"
-    rows = "append_single,verify_full"
+    rows = "append_guarded,verify_full"
     command = [sys.executable, "-m", "bench.pairs", "--base", ".", "--pairs", "1", "--rows", rows]
     done = subprocess.run(
         [*command, "--scale", "0.03", "--output", str(output)],

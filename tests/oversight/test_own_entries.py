@@ -13,6 +13,7 @@ from server.trails.own.payloads import BUNDLED, OPENED, READS, REFUSED, VERIFIED
 from server.trails.services import Services
 from tests.support.clusters import blocking
 from tests.support.offices import office
+from tests.support.qwed_log import verdict
 from tests.support.serving import Server
 from tests.support.signing import fetch
 
@@ -122,6 +123,20 @@ def test_opened_payloads_are_told_once_for_each_key(watched: Watched) -> None:
     assert [(one["key"], one["count"], one["runs"]) for one in found] == expected
     watched.tell()
     assert watched.own(OPENED) == found, "entries of the server itself are not told"
+
+
+@pytest.mark.parametrize("watched", ["sealed"], indirect=True)
+def test_payloads_that_qwed_s_routes_open_are_told(watched: Watched) -> None:
+    path = f"/v1/orgs/{watched.org}/entries"
+    for number in range(2):
+        answer = watched.server.request("POST", path, verdict(number), key=watched.key)
+        assert answer.status == 201, answer.body
+    asked = f"/audit/logs/0?organization_id={watched.org}", "/audit/export"
+    for route, runs in zip(asked, ([[0, 0]], [[0, 1]]), strict=True):
+        answer = watched.server.request("GET", route, key=watched.key)
+        assert answer.status == 200, answer.body
+        watched.tell()
+        assert watched.own(OPENED)[-1]["runs"] == runs
 
 
 def test_verifications_are_told_with_every_verdict(watched: Watched) -> None:

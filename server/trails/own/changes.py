@@ -1,6 +1,6 @@
 """The payloads of the entries that stand in the transaction of a change, for the documentation.
 
-A test compares them with what a server writes.
+The entries are written elsewhere: who changes one of them changes it here, too.
 """
 
 from __future__ import annotations
