@@ -84,7 +84,7 @@ def test_an_encoded_body_is_refused_with_the_accepted_coding(
     (0, {"slug": "A b"}, "lower-case letters, digits and hyphens"), (0, {"slug": "a\n"}, "slug must be 1 to 63"),
     (0, {"slug": "a" * 64}, "at most 63 characters"), (0, {"slug": 5}, "slug must be text, not a whole number"),
     (0, {}, "slug is missing"), (0, {"slug": "x", "privacy": "no"}, 'privacy must be "plain" or "sealed"'),
-    (2, {"name": "x", "role": "god"}, 'role must be "admin" or "member" or "viewer"'), (2, {"name": "x"}, "role is missing"),
+    (2, {"name": "x", "role": "god"}, 'role must be "admin" or "auditor" or "member" or "viewer"'), (2, {"name": "x"}, "role is missing"),
     (2, {"name": "", "role": "admin"}, "at least 1 character"), (1, {"log_public": "yes"}, "log_public must be true or false"),
     (4, {"from_seq": -1}, "from_seq must be at least 0"), (4, {"from_seq": 1.5}, "from_seq must be a whole number"),
     (4, {"filter": {"since": 5}}, "filter.since must be text"), (4, {"filter": {"acter": "x"}}, '"acter" is not a member of filter'),
