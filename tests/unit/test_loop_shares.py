@@ -36,7 +36,7 @@ class Loop:
         while time.thread_time() < ends:
             pass
 
-    async def run(self, *requests: tuple[Hashable, Hashable]) -> None:
+    async def begin(self, *requests: tuple[Hashable, Hashable]) -> None:
         counting = asyncio.create_task(self._count())
         await asyncio.gather(*(self.request(*one) for one in requests))
         counting.cancel()
@@ -52,7 +52,7 @@ STRANGER = (STRANGERS, "192.0.2.1")
 
 async def test_a_flood_of_strangers_holds_up_no_caller() -> None:
     loop = Loop()
-    await loop.run(*[STRANGER] * FLOOD, ("acme", None))
+    await loop.begin(*[STRANGER] * FLOOD, ("acme", None))
     assert loop.order.index("acme") <= AT_ONCE + MOST_A_TURN
     assert len(loop.order) == FLOOD + 1
     assert max(loop.turns.values()) <= MOST_A_TURN + 2 * AT_ONCE
@@ -60,14 +60,14 @@ async def test_a_flood_of_strangers_holds_up_no_caller() -> None:
 
 async def test_a_flood_of_one_org_holds_up_no_other() -> None:
     loop = Loop()
-    await loop.run(*[("busy", None)] * FLOOD, *[("acme", None)] * 10)
+    await loop.begin(*[("busy", None)] * FLOOD, *[("acme", None)] * 10)
     assert loop.order[AT_ONCE + MOST_A_TURN :][:20].count("acme") >= 5
     assert max(loop.turns.values()) <= MOST_A_TURN + 2 * AT_ONCE
 
 
 async def test_turns_are_short_while_requests_take_long() -> None:
     loop = Loop(busy_s=0.001)
-    await loop.run(("acme", None), *[STRANGER] * FLOOD)
+    await loop.begin(("acme", None), *[STRANGER] * FLOOD)
     later = [count for turn, count in loop.turns.items() if turn > 10]
     assert sorted(later)[len(later) // 2] <= 4
 
@@ -75,7 +75,7 @@ async def test_turns_are_short_while_requests_take_long() -> None:
 async def test_strangers_take_their_turn_by_address() -> None:
     loop = Loop()
     other = (STRANGERS, "198.51.100.7")
-    await loop.run(*[STRANGER] * FLOOD, *[other] * 5)
+    await loop.begin(*[STRANGER] * FLOOD, *[other] * 5)
     last = len(loop.order) - loop.order[::-1].index("198.51.100.7")
     assert last <= 2 * (AT_ONCE + MOST_A_TURN)
 
@@ -96,7 +96,7 @@ async def test_requests_that_end_while_they_wait_leave_nothing(
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await loop.run(STRANGER, ("acme", None))
+    await loop.begin(STRANGER, ("acme", None))
     assert {"acme", STRANGER[1]} <= set(loop.order[-2:])
     assert not loop.shares._waiting
     assert not loop.shares._strangers
