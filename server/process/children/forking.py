@@ -22,8 +22,8 @@ from typing import Final
 
 from server.process.children import fork_server
 from server.process.children.context import ProcessContext
+from server.process.children.forgetting import forget_logins
 from server.process.children.fork_server import NUMBER
-from server.settings import LOGIN_URLS
 from server.settings.environment import variable
 
 END_S: Final = 5.0
@@ -171,8 +171,7 @@ def _be_fork_server(orders: socket.socket, alive: int) -> None:
         assert _alive is not None
         _orders.close()
         os.close(_alive)
-        for name in LOGIN_URLS:
-            os.environ.pop(variable(name), None)
+        forget_logins()
         fork_server.run(orders.detach(), alive)
     except BaseException:  # noqa: BLE001 - nothing may return into the supervisor's work
         traceback.print_exc()
@@ -215,8 +214,7 @@ def set_environment(data_dir: Path) -> None:
     No login of the database, and the directory by which a process is found. They import from the same
     places as this one: without PYTHONSAFEPATH also from the directory in which the server was started.
     """
-    for name in LOGIN_URLS:
-        os.environ.pop(variable(name), None)
+    forget_logins()
     os.environ["PYTHONSAFEPATH"] = "1"
     os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     os.environ[variable("data_dir")] = str(data_dir)
