@@ -35,7 +35,8 @@ class Cpu(NamedTuple):
         for process in _tree(supervisor):
             if process.pid == postmaster or postmaster in _parents(process):
                 continue
-            if any("signer" in word for word in process.cmdline()):
+            # A forked process has the command line of its parent, and a name of its own.
+            if any("signer" in word for word in (process.name(), *process.cmdline())):
                 signer += _seconds(process)
             else:
                 server += _seconds(process)

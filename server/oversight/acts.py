@@ -9,7 +9,7 @@ from msgspec import structs
 
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended
-from ledger.entry import has_control, rfc3339, to_datetime
+from ledger.entry import rfc3339, to_datetime
 from ledger.errors import AppendRefused
 from ledger.storage.acknowledged_events import Acknowledgement, ListedEvent, SecurityEventTable
 from ledger.storage.trail import AppendTransaction
@@ -32,13 +32,6 @@ def event_table(services: Services) -> SecurityEventTable:
 def concerns_all(services: Services, org: OrgFacts) -> bool:
     """Return whether the org is `system`, to which the events belong that concern all orgs."""
     return org.id == services.register.system_id
-
-
-def clean(field: str, text: str) -> str:
-    """Return a text without control characters. Raises BadRequest."""
-    if has_control(text):
-        raise BadRequest(f"{field} has a control character; remove it")
-    return text
 
 
 def no_such_event() -> NotFound:

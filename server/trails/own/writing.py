@@ -111,8 +111,13 @@ class OwnEntries:
     async def _write(self, group: PendingGroup, before: datetime) -> int:
         """Write the entries of the oldest rows of a group; 0: there were none left."""
         acts, wrong = await self._pending.take(group.org_id, group.kind, before)
-        staged = [(act, row) for act in acts if (row := read_row(act)) is not None]
-        wrong += [act.id for act in acts if read_row(act) is None]
+        staged: list[Staged] = []
+        for act in acts:
+            row = read_row(act)
+            if row is None:
+                wrong.append(act.id)
+            else:
+                staged.append((act, row))
         if wrong:
             await self._report(group.org_id, len(wrong))
         if not staged:
