@@ -21,6 +21,7 @@ from litestar.types import Scope
 
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended, KeyDigest, StaleKey
+from ledger.entry import has_control
 from ledger.errors import DatabaseUnavailable, QuireError
 from ledger.event import Event
 from ledger.storage.asking import STRANGERS, ask_for, ask_without_key
@@ -328,6 +329,13 @@ def log_of(request: HttpRequest, slug: str) -> tuple[OrgFacts, bool]:
 def _admitted(request: HttpRequest) -> Admitted:
     admitted: Admitted = request.scope["state"][ADMITTED]
     return admitted
+
+
+def clean(field: str, text: str) -> str:
+    """Return a text that the database can store. Raises BadRequest."""
+    if has_control(text):
+        raise BadRequest(f"{field} has a control character; remove it")
+    return text
 
 
 def refuse_unknown(request: HttpRequest, known: frozenset[str]) -> None:

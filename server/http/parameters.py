@@ -1,4 +1,4 @@
-"""The parameters that several routes have, with their descriptions in the API; a check of texts."""
+"""The parameters that several routes have, with their descriptions in the API."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from typing import Annotated
 
 from litestar.params import PathParameter, QueryParameter
 
-from ledger.entry import has_control
 from ledger.shapes import RECORD_ID_EXAMPLE
-from server.http.problems import BadRequest
 
 MAX_TEXT_CHARS = 1_024
 
@@ -80,10 +78,3 @@ Limit = Annotated[
         schema_extra={"examples": [100]},
     ),
 ]
-
-
-def clean(field: str, text: str) -> str:
-    """Return a text that the database can store. Raises BadRequest."""
-    if has_control(text):
-        raise BadRequest(f"{field} has a control character; remove it")
-    return text

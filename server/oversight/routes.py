@@ -15,9 +15,9 @@ from ledger.storage.event_kinds import Severity
 from ledger.times import EXAMPLE, bound
 from server.access.rights import May
 from server.http.bodies import MAX_BYTES, json_body
-from server.http.caller import HttpRequest, actor_of, org_of, permitted, services_of
+from server.http.caller import HttpRequest, actor_of, clean, org_of, permitted, services_of
 from server.http.contract import WRITE_PROBLEMS, asks
-from server.http.parameters import MAX_EVENT, BeforeEvent, Limit, OrgSlug, clean
+from server.http.parameters import MAX_EVENT, BeforeEvent, Limit, OrgSlug
 from server.http.problems import BadRequest
 from server.oversight.acts import (
     acknowledge,

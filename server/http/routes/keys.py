@@ -36,13 +36,14 @@ from server.http.bodies import MAX_BYTES, body_of, decoded, json_body
 from server.http.caller import (
     HttpRequest,
     actor_of,
+    clean,
     org_of,
     permitted,
     principal_of,
     services_of,
 )
 from server.http.contract import WRITE_PROBLEMS, any_key, asks
-from server.http.parameters import KeyCursor, KeyId, Limit, OrgSlug, clean
+from server.http.parameters import KeyCursor, KeyId, Limit, OrgSlug
 from server.http.problems import BadRequest
 from server.trails.services import Services
 

@@ -25,13 +25,14 @@ from server.http.bodies import MAX_BYTES, json_body
 from server.http.caller import (
     HttpRequest,
     actor_of,
+    clean,
     org_of,
     permitted,
     principal_of,
     services_of,
 )
 from server.http.contract import WRITE_PROBLEMS, any_key, asks
-from server.http.parameters import Limit, OrgSlug, SlugCursor, clean
+from server.http.parameters import Limit, OrgSlug, SlugCursor
 from server.http.problems import BadRequest
 
 PUBLIC_PLAIN = (
