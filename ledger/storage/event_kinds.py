@@ -27,6 +27,9 @@ EVENT_KINDS: Final[dict[str, EventKind]] = {
     "anchor_log_faults": EventKind("critical", "signing", "The anchor log has faults"),
     "signing_late": EventKind("high", "signing", "Entries wait too long for a checkpoint"),
     "witness_refused": EventKind("high", "witnesses", "A witness refused to cosign"),
+    "signing_key_missing": EventKind(
+        "high", "keys", "A machine lacks the key that signed an entry of the trail system"
+    ),
     "search_index_damaged": EventKind("high", "index", "The search index was changed"),
     "clock_leapt": EventKind("high", "clock", "The clock leapt; appends wait"),
     "clock_steady": EventKind("low", "clock", "The clock is right again"),

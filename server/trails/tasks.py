@@ -93,7 +93,7 @@ async def report_key_endings(services: Services) -> None:
         pause_s: float = REPORT_S
         try:
             await services.key_endings.report(services.clock.moment())
-        except (ClockUnsteady, DatabaseUnavailable) as error:
+        except (ClockUnsteady, StorageError) as error:
             trouble.failed(log.info, str(error))
             pause_s = UPKEEP_AGAIN_S
         else:

@@ -15,6 +15,7 @@ from server.cli.base.private_file import replace_private_file
 from tests.support.clusters import Database, blocking
 from tests.support.serving import PeerAnswer, Server, start_server
 from tests.support.signing import fetch
+from tests.support.waiting import until
 
 OLD, NEW = SigningKey("k-old", b"o" * 32), SigningKey("k-new", b"n" * 32)
 BEFORE = SigningKeyring([OLD], ["k-old"])
@@ -94,6 +95,27 @@ def test_an_append_after_an_unknown_key_is_503_and_freezes_nobody(
     entries = ahead.server.request("GET", f"/v1/orgs/{org}/entries?order=asc", key=key).json()
     signed = [entry["key"] for entry in entries["entries"]]
     assert signed == ["k-old", "k-new", "k-new", "k-old"]
+
+
+def test_what_another_machine_changed_under_an_unknown_key_is_503_until_it_is_added(
+    machines: tuple[Machine, Machine], database: Database
+) -> None:
+    ahead, behind = machines
+    ahead.holds(ACTIVATED)
+    org, key = ahead.server.create_org()
+    reading = behind.server.request("GET", f"/v1/orgs/{org}/entries", key=key)
+    for refused in (behind.append(org, key), reading):
+        assert refused.status == 503, refused.body
+        assert refused.json()["type"].endswith("/signing-key-missing")
+        assert "k-new" in refused.json()["detail"]
+        assert int(refused.headers["retry-after"]) > 0
+    assert ahead.append(org, key).status == 201
+    behind.holds(ADDED)
+    until(lambda: behind.append(org, key).status == 201, "the key counts without a restart")
+    kinds = {row["kind"] for row in blocking(fetch(database, "SELECT kind FROM security_events"))}
+    assert "signing_key_missing" in kinds
+    assert "row_not_authentic" not in kinds
+    assert frozen(database) == 0
 
 
 def test_going_back_to_the_older_key_lets_a_machine_go_on_that_lacks_the_new_one(

@@ -45,12 +45,14 @@ async def adopt(
 
 
 @asynccontextmanager
-async def at_work(database: Database) -> AsyncIterator[tuple[storage.Database, Administration]]:
+async def at_work(
+    database: Database, keyring: Callable[[bool], SigningKeyring] = lambda _: RING
+) -> AsyncIterator[tuple[storage.Database, Administration]]:
     """An administration on a database, as a command has it."""
     opened = await storage.Database.open(database.server_url, size=3)
     try:
         await partitions.prepare(opened, to_datetime(await now_us(opened)))
-        async with administering(opened, lambda _: RING, MASTER_KEY, None) as administration:
+        async with administering(opened, keyring, MASTER_KEY, None) as administration:
             yield opened, administration
     finally:
         await opened.close()

@@ -1,7 +1,7 @@
 """The register: what the rows that decide must say now, folded from the trail of the org `system`."""
 
 from ledger.core.register.changes import API_KEYS, ORGS, Change, ChangeKind, FaultSeqs, erased_id
-from ledger.core.register.refusals import RegisterCut, RegisterMissing
+from ledger.core.register.refusals import RegisterBehind, RegisterCut, RegisterMissing
 from ledger.core.register.register import Register
 from ledger.core.register.reports import NOT_AUTHENTIC, ForgedRowReports
 from ledger.core.register.state import RecordedFreeze, RegisterState
@@ -16,6 +16,7 @@ __all__ = [
     "ForgedRowReports",
     "RecordedFreeze",
     "Register",
+    "RegisterBehind",
     "RegisterCut",
     "RegisterMissing",
     "RegisterState",

@@ -1,8 +1,9 @@
-"""Why a process does not begin with a register: nothing would say which rows are right."""
+"""Why a process has no register, or none that is as new as its trail: which rows are right is unknown."""
 
 from __future__ import annotations
 
-from ledger.errors import StorageError
+from ledger.blocks.block import SYSTEM_ORG
+from ledger.errors import SigningKeyMissing, StorageError
 
 
 class RegisterMissing(StorageError):
@@ -28,3 +29,25 @@ class RegisterCut(StorageError):
             "the database. If the entries are lost for good: quire orgs accept-loss system --reason "
             '"…", on the machine that signs; then, on another machine, move acknowledged.heads away'
         )
+
+
+class RegisterBehind(StorageError):
+    """What a row is now stands in an entry of `system` whose signing key this machine lacks."""
+
+    problem_type = SigningKeyMissing.problem_type
+    retry_after = SigningKeyMissing.retry_after
+
+    def __init__(self, seq: int, key_id: str) -> None:
+        super().__init__(
+            f"entry {seq} of {SYSTEM_ORG} is signed with the key {key_id}, which the keyring of this "
+            "machine lacks: it can't tell which of the rows are valid that the entry may have "
+            "changed. The operator adds the key here: quire keys signing add --import FILE, with the "
+            "keyring file of a machine that has it. If none has it, the entry was planted in the "
+            "database"
+        )
+        self.seq = seq
+        self.key_id = key_id
+
+    def refusal(self) -> SigningKeyMissing:
+        """Return the error of an append that needs to know it."""
+        return SigningKeyMissing(SYSTEM_ORG, self.seq, self.key_id)

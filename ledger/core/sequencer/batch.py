@@ -136,6 +136,9 @@ class Batch:
         lane = turn.lane
         if turn.requests[0].thaw:
             return await self._head_to_thaw(transaction, turn, claim, outcome)
+        if (lacking := self._freezes.lacking(lane.org_id)) is not None:
+            _refuse(turn, lacking, outcome)
+            return None
         row = claim.row
         reason = None if row is None else row.frozen_reason
         if reason is None and self._freezes.reason(lane.org_id) is not None:

@@ -9,7 +9,7 @@ from ledger.blocks.block import SYSTEM_ORG
 from ledger.core.register import Change, ChangeKind, FaultSeqs, Register
 from ledger.core.register.changes import change_draft
 from ledger.core.sequencer.request import Appended, AppendRequest
-from ledger.errors import AppendRefused
+from ledger.errors import AppendRefused, SigningKeyMissing
 from ledger.storage.database import Database
 from ledger.storage.trail import AppendTransaction, freeze_alone
 
@@ -21,6 +21,9 @@ class Freezes(Protocol):
 
     def reason(self, org_id: int, /) -> str | None:
         """Return why an org is frozen, as far as this process knows; None if it is not."""
+
+    def lacking(self, org_id: int, /) -> SigningKeyMissing | None:
+        """Return the key that is missing here to know whether an org is frozen; None: none is."""
 
     async def confirmed(self, org_id: int, org: str, /) -> str | None:
         """Return why an org is frozen whose row says that it is not; None if it is not."""
@@ -38,6 +41,10 @@ class RowFreezes:
         self._database = database
 
     def reason(self, _org_id: int, /) -> str | None:
+        """Return None: the row decides."""
+        return None
+
+    def lacking(self, _org_id: int, /) -> SigningKeyMissing | None:
         """Return None: the row decides."""
         return None
 
@@ -68,12 +75,17 @@ class RecordedFreezes:
 
     def reason(self, org_id: int) -> str | None:
         """Return why the register says that an org is frozen, None if it does not."""
-        return self._register.freeze_of(org_id)
+        freeze = self._register.state.frozen.get(org_id)
+        return None if freeze is None else freeze.reason
+
+    def lacking(self, org_id: int) -> SigningKeyMissing | None:
+        """Return the key that is missing here to know whether an org is frozen; None: none is."""
+        return self._register.lacking(org_id)
 
     async def confirmed(self, org_id: int, org: str) -> str | None:
         """Return the reason if the newest register states it: the org's head row was changed."""
         await self._register.catch_up()
-        reason = self._register.freeze_of(org_id)
+        reason = self.reason(org_id)
         if reason is not None:
             detail = (
                 f"the head row of org {org} says that it is not frozen, but the trail {SYSTEM_ORG} "

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from ledger.chain import TrailFault
 from ledger.core.org import OrgFacts
-from ledger.core.register import Register
+from ledger.core.register import Register, RegisterBehind
 from ledger.core.verification.work.faults import MAX_REASON_CHARS, NO_ENTRY
 from ledger.core.verification.work.newest_rows import NewestRows
 from ledger.core.verification.work.tally import Tally
@@ -55,6 +55,8 @@ class RowCheck:
     def __init__(self) -> None:
         self._right = 0
         self._wrong: dict[tuple[str, str], tuple[str, int]] = {}
+        self.unknown: str | None = None
+        """Why rows can't be compared with the register; None: they were."""
 
     def add(self, table: str, right: int, wrong: Iterable[str] = ()) -> None:
         """Add the number of right rows of a table, and the names of the wrong ones."""
@@ -74,7 +76,9 @@ class RowCheck:
         """Add the answer of the check, and one fault for each table with wrong rows."""
         for (kind, table), (first, count) in sorted(self._wrong.items()):
             tally.add_fault(TrailFault(NO_ENTRY, kind, _reason(kind, table, first, count)))
-        if self._right:
+        if self.unknown is not None:
+            tally.reasons[CHECK] = self.unknown
+        elif self._right:
             tally.passed.add(CHECK)
         else:
             tally.reasons[CHECK] = "no row decides about this org"
@@ -95,13 +99,16 @@ async def check_rows(url: str, snapshot: str, org_id: int, org: str, trust: RowT
     found = RowCheck()
     newest = None if trust.register is None else NewestRows(trust.register)
     async with reader_of(url, snapshot) as reader:
-        for judged in JUDGED:
-            await _check_macs(reader.rows, judged, org_id, trust.row_key, found, newest)
-        await _check_people(reader.rows, org_id, org, trust, found)
-        if newest is not None:
-            for table, name in await newest.missing(org_id):
-                found.missing(table, name)
-            await _check_freeze(org_id, org, newest.register, found)
+        try:
+            for judged in JUDGED:
+                await _check_macs(reader.rows, judged, org_id, trust.row_key, found, newest)
+            await _check_people(reader.rows, org_id, org, trust, found)
+            if newest is not None:
+                for table, name in await newest.missing(org_id):
+                    found.missing(table, name)
+                await _check_freeze(org_id, org, newest.register, found)
+        except RegisterBehind as error:
+            found.unknown = str(error)
         await _check_log_keys(reader.rows, trust, found)
         await _check_keys(reader.rows, trust, found)
     return found
