@@ -17,7 +17,7 @@ INTEGERS = [
 
 
 def test_the_integers_are_those_of_the_api() -> None:
-    assert {name for _, name in INTEGERS} == {"limit", "cursor", "size", "from", "to"}
+    assert {name for _, name in INTEGERS} == {"before", "cursor", "from", "limit", "size", "to"}
 
 
 @pytest.mark.parametrize(("path", "name"), INTEGERS)
