@@ -191,6 +191,21 @@ async def cheap_requests(attack: Attack) -> None:
     await repeated(attack, ask, attack.connections * 5)
 
 
+async def arrivals(attack: Attack) -> None:
+    """Very many connections that arrive together, ask once and leave."""
+
+    async def visit() -> None:
+        with contextlib.suppress(OSError, EOFError):
+            wire = await Wire.open(attack.port)
+            try:
+                await wire.ask("GET", "/livez")
+            finally:
+                wire.close()
+
+    while True:
+        await asyncio.gather(*(visit() for _ in range(attack.connections * 5)))
+
+
 async def created_keys(attack: Attack) -> None:
     """API keys made one after another."""
 
@@ -239,6 +254,7 @@ WAYS: Final[dict[str, Way]] = {
         refused_logins,
         junk_keys,
         cheap_requests,
+        arrivals,
         created_keys,
         new_names,
         pipelined,
