@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import mmap
-import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -20,51 +19,13 @@ from typing import Any
 from ledger.core.org import OrgFacts
 from ledger.errors import OrgFrozen
 from ledger.event import LOSS_ACCEPTED
-from ledger.storage.trail import AppendTransaction
 from server.process.losses.accepting import NoLoss
 from tests.support.acting_process import Office, office
 from tests.support.clusters import Database
+from tests.support.killing import Steps, in_child
 
 MOST_KILLS = 150
 FIRST_LOST = 2
-
-
-class Steps:
-    """Ends this process by kill -9 at a step."""
-
-    def __init__(self, number: int) -> None:
-        self._left = number
-
-    def step(self) -> None:
-        """Count a step."""
-        self._left -= 1
-        if self._left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def count(self, at: Office) -> None:
-        """Count the steps of what writes."""
-        self._around(AppendTransaction, "run")
-        self._around(AppendTransaction, "commit")
-        at.heads._mapped = CountedMap(at.heads._mapped, self.step)  # type: ignore[assignment]
-        forget = at.memory.forget
-
-        def forgotten(org_id: int) -> None:
-            self.step()
-            forget(org_id)
-            self.step()
-
-        at.memory.forget = forgotten  # type: ignore[method-assign]
-
-    def _around(self, owner: Any, name: str) -> None:
-        original = getattr(owner, name)
-
-        async def counted(*args: Any) -> Any:
-            self.step()
-            result = await original(*args)
-            self.step()
-            return result
-
-        setattr(owner, name, counted)
 
 
 class CountedMap:
@@ -88,6 +49,19 @@ class CountedMap:
     def close(self) -> None:
         """Close the file."""
         self._mapped.close()
+
+
+def count_files(at: Office, steps: Steps) -> None:
+    """Count the stores into the files of a machine."""
+    at.heads._mapped = CountedMap(at.heads._mapped, steps.step)  # type: ignore[assignment]
+    forget = at.memory.forget
+
+    def forgotten(org_id: int) -> None:
+        steps.step()
+        forget(org_id)
+        steps.step()
+
+    at.memory.forget = forgotten  # type: ignore[method-assign]
 
 
 async def accept(at: Office, org: OrgFacts) -> None:
@@ -120,19 +94,6 @@ async def lose(at: Office) -> OrgFacts:
     return org
 
 
-def in_child(work: Callable[[], Coroutine[Any, Any, None]]) -> int:
-    """Run work in a forked process; return its exit code."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            asyncio.run(work())
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def main(cluster: Database, folder: Path) -> None:
     """Kill an acceptance at each step, and accept again."""
 
@@ -147,7 +108,8 @@ def main(cluster: Database, folder: Path) -> None:
 
         async def killed() -> None:
             async with office(cluster, folder) as at:
-                steps.count(at)  # noqa: B023
+                steps.count()  # noqa: B023
+                count_files(at, steps)  # noqa: B023
                 await accept(at, org)  # noqa: B023
 
         code = in_child(killed)
