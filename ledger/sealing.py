@@ -67,6 +67,11 @@ def row_key(master_key: bytes) -> bytes:
     return derive(master_key, "rows")
 
 
+def settings_key(master_key: bytes) -> bytes:
+    """Return the key of the digests of secret settings (docs/own-entries.md)."""
+    return derive(master_key, "settings")
+
+
 def org_data_key(org_key: bytes) -> bytes:
     """Return the data key for payloads of an org's events that name no subject."""
     return derive(org_key, "org-data")

@@ -1,6 +1,6 @@
--- What callers read, and who was refused, until it is summarised as entries of the trails. Each server
--- process adds rows every few seconds; one transaction writes the entries and removes the rows that
--- they tell. Rows of a frozen org wait here. A row whose MAC is not right tells nothing.
+-- What callers read, who was refused, and when servers started and stopped, until entries of the trails
+-- tell it. Each server process adds rows every few seconds; one transaction writes the entries and
+-- removes the rows that they tell. Rows of a frozen org wait here. A row whose MAC is not right tells nothing.
 CREATE TABLE pending_acts (
     id     bytea PRIMARY KEY,
     org_id bigint NOT NULL,

@@ -20,11 +20,17 @@ PENDING_ACTS: Final = DecidingTable(
 MAX_TAKEN: Final = 2_000
 """Rows that one request tells."""
 MAX_GROUPS: Final = 10_000
+MAX_OF_KIND: Final = 2_000
+"""Rows of a bounded kind that may wait in one org."""
 _AT: Final = "CASE WHEN at BETWEEN 'epoch' AND '4253-01-01Z' THEN at ELSE 'epoch' END"
 INSERT: Final = """
 INSERT INTO pending_acts (id, org_id, kind, at, body, mac)
 SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::timestamptz[], $5::bytea[], $6::bytea[])
 ON CONFLICT DO NOTHING"""
+INSERT_BOUNDED: Final = f"""
+INSERT INTO pending_acts (id, org_id, kind, at, body, mac)
+SELECT $1::bytea, $2::bigint, $3::text, $4::timestamptz, $5::bytea, $6::bytea
+WHERE (SELECT count(*) FROM pending_acts WHERE org_id = $2 AND kind = $3) < {MAX_OF_KIND}"""
 GROUPS: Final = f"""
 SELECT org_id, kind, min({_AT}) FROM pending_acts
 GROUP BY org_id, kind ORDER BY 3 LIMIT {MAX_GROUPS}"""
@@ -64,6 +70,11 @@ class PendingActs:
         if acts:
             macs = [PENDING_ACTS.mac(self._row_key, *act) for act in acts]
             await self._database.execute(INSERT, *map(list, zip(*acts, strict=True)), macs)
+
+    async def add_bounded(self, act: PendingAct) -> bool:
+        """Store an act; False if too many of its kind wait."""
+        mac = PENDING_ACTS.mac(self._row_key, *act)
+        return await self._database.execute(INSERT_BOUNDED, *act, mac) == "INSERT 0 1"
 
     async def groups(self) -> list[PendingGroup]:
         """Return the groups of waiting acts, the oldest first."""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -17,12 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
 from ledger.core.checkpointing import MEMORY_FILE
 from ledger.core.sequencer import HEADS_FILE
@@ -43,7 +40,6 @@ from server.keys.head_memory import open_heads
 from server.keys.key_files import close_command, exposure
 from server.keys.own_keys import claim, is_new
 from server.process.archiving import archiving
-from server.process.banner import banner
 from server.process.children.context import CONTEXT, ProcessContext
 from server.process.children.forking import set_environment
 from server.process.database.connections import connections_needed, warn_of_few_connections
@@ -52,6 +48,9 @@ from server.process.database.required_logins import retention_login, signer_logi
 from server.process.indexer import indexing
 from server.process.logs import configure
 from server.process.retention import retaining
+from server.process.runs.banner import banner
+from server.process.runs.ending import EndSignal, Supervisor, ended_in_order
+from server.process.runs.staged import ServedRun, stage_start, stop_staged
 from server.process.signing import signing
 from server.process.worker import application, uvicorn_config
 from server.settings import Settings
@@ -65,6 +64,13 @@ ASKED_LESS: Final = 1.2
 """The banner waits for readyz: first and longest pause between two calls, and the growth of pauses."""
 
 
+class Prepared(NamedTuple):
+    """A database that is ready to be served: the state of the platform key file, and this run."""
+
+    platform: KeyFile
+    run: ServedRun
+
+
 def serve(settings: Settings) -> int:
     """Serve until a signal; returns the exit code. Raises StartupRefused or QuireError."""
     configure(settings)
@@ -75,18 +81,23 @@ def serve(settings: Settings) -> int:
         settings.max_connections + RESERVED_CONNECTIONS + connections_needed(settings),
         "lower QUIRE_MAX_CONNECTIONS.",
     )
-    with _listening(settings) as listeners, _ended_in_order(), _database(settings) as urls:
+    with (
+        _listening(settings) as listeners,
+        ended_in_order() as ending,
+        _database(settings) as urls,
+    ):
         signer, retention = signer_login(settings, urls), retention_login(settings, urls)
         url = urls.server
-        platform = asyncio.run(prepare(settings, url))
+        platform, run = asyncio.run(prepare(settings, url))
         with (
             signing(settings, signer),
             archiving(settings, url),
             indexing(settings, url),
             retaining(settings, url, retention),
+            stop_staged(run, url, ending),
             _announced(settings, platform),
         ):
-            return _run(settings.without_logins(), url, listeners)
+            return _run(settings.without_logins(), url, listeners, ending)
 
 
 def _report_concerns(settings: Settings) -> None:
@@ -114,27 +125,6 @@ def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Let SIGTERM and SIGINT unwind the stack, so that everything started here is stopped here.
-
-    While uvicorn serves, it handles them, drains, and raises them again at the end: by default
-    that would kill the process at once and leave its PostgreSQL running.
-    """
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        for number in before:
-            signal.signal(number, signal.SIG_IGN)
-        raise SystemExit(0)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def _database(settings: Settings) -> Iterator[DatabaseUrls]:
     """Yield the URLs of the migrated database; keep an embedded one running."""
     with own_database(settings, serves=True) as database:
@@ -142,17 +132,17 @@ def _database(settings: Settings) -> Iterator[DatabaseUrls]:
         yield database
 
 
-async def prepare(settings: Settings, url: str) -> KeyFile:
+async def prepare(settings: Settings, url: str) -> Prepared:
     """Read the keys, or make them and the first orgs at a first start, before any worker runs.
 
-    Returns the state of this machine's platform key file.
+    Stages the start of this server for the trail `system`, too.
     """
     name = f"quire start {os.getpid()}"
     async with log_lock_waits(url, name):
         return await _prepare(settings, url, name)
 
 
-async def _prepare(settings: Settings, url: str, name: str) -> KeyFile:
+async def _prepare(settings: Settings, url: str, name: str) -> Prepared:
     database = await Database.open(url, size=2, name=name)
     try:
         await warn_of_few_connections(settings, database)
@@ -166,12 +156,13 @@ async def _prepare(settings: Settings, url: str, name: str) -> KeyFile:
         with contextlib.closing(
             open_heads(settings, secrets.master_key, has_orgs=has_orgs)
         ) as heads:
-            return await begin(settings, secrets, database, heads)
+            platform = await begin(settings, secrets, database, heads)
+        return Prepared(platform, await stage_start(settings, secrets.master_key, database))
     finally:
         await database.close()
 
 
-def _run(settings: Settings, url: str, listeners: list[socket.socket]) -> int:
+def _run(settings: Settings, url: str, listeners: list[socket.socket], ending: EndSignal) -> int:
     if settings.workers == 1:
         server = uvicorn.Server(uvicorn_config(settings, application(settings, url)))
         server.run(sockets=listeners)
@@ -181,7 +172,7 @@ def _run(settings: Settings, url: str, listeners: list[socket.socket]) -> int:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     try:
         config = uvicorn_config(settings, "server.process.worker:worker")
-        Multiprocess(config, listeners).run()
+        Supervisor(config, listeners, ending).run()
     finally:
         shutil.rmtree(metrics, ignore_errors=True)
     return 0

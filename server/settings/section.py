@@ -1,16 +1,28 @@
 """A section of settings: a frozen dataclass whose fields carry their descriptions.
 
 The description of a field is its ``Meta``, whose ``extra`` may hold ``form`` (the form that a
-text must have, for messages), ``secret`` (never shown), ``any_bytes`` (need not be UTF-8).
+text must have, for messages), ``secret`` (whether the value is never shown), ``any_bytes`` (need
+not be UTF-8). A setting that does not say whether it is secret is secret, unless it is a number, a
+choice or a path.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any, NamedTuple, get_type_hints
+from pathlib import Path
+from typing import Any, Final, NamedTuple, get_type_hints
 
-from msgspec import Meta
+from msgspec import Meta, inspect
+
+_OPEN: Final = (
+    inspect.IntType,
+    inspect.FloatType,
+    inspect.BoolType,
+    inspect.LiteralType,
+    inspect.NoneType,
+)
+"""Types of which no value is a secret."""
 
 
 class Setting(NamedTuple):
@@ -49,6 +61,17 @@ def _setting(name: str, kind: Any, default: Any) -> Setting:
         default,
         meta.description or "",
         extra.get("form", ""),
-        extra.get("secret", False),
+        extra.get("secret", not _is_open(inspect.type_info(kind))),
         extra.get("any_bytes", False),
     )
+
+
+def _is_open(info: inspect.Type) -> bool:
+    """Return whether no value of a type can be a secret."""
+    if isinstance(info, inspect.Metadata):
+        return _is_open(info.type)
+    if isinstance(info, inspect.UnionType):
+        return all(map(_is_open, info.types))
+    if isinstance(info, inspect.CustomType):
+        return info.cls is Path
+    return isinstance(info, _OPEN)

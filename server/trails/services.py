@@ -66,6 +66,7 @@ from server.trails.archive_targets import target_settings
 from server.trails.clock import ServerClock
 from server.trails.entry_bundles import EntryBundles
 from server.trails.guarding import TrailGuard
+from server.trails.own.earlier_runs import EarlierRuns
 from server.trails.own.recorder import ActRecorder
 from server.trails.own.verdicts import note_verification
 from server.trails.own.writing import OwnEntries
@@ -153,6 +154,7 @@ class Services:
             self.directory,
             self.trail,
             self.sealer,
+            EarlierRuns(self.trail, self.sealer, keyring),
             settings.own_entries_seconds,
         )
         self._parts: dict[Callable[[Services], Any], Any] = {}

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from server.access.keys.platform_keys import KeyFile
-from server.process.banner import banner
+from server.process.runs.banner import banner
 from server.process.serve import prepare
 from tests.cli.commands import call, run
 from tests.support.clusters import blocking
@@ -87,7 +87,7 @@ def test_another_master_key_changes_nothing(server: Server, command: str) -> Non
 
 
 def state(server: Server) -> KeyFile:
-    found = blocking(prepare(server.settings, server.database.server_url))
+    found = blocking(prepare(server.settings, server.database.server_url)).platform
     line = next(
         line
         for line in banner(server.settings, "http://q", found).splitlines()

@@ -16,8 +16,7 @@ from tests.support.offices import office
 from tests.support.qwed_log import verdict
 from tests.support.serving import Server
 from tests.support.signing import fetch
-
-LATER = timedelta(hours=2)
+from tests.support.telling import LATER, own_payloads, run_in, tell
 
 
 class Watched(NamedTuple):
@@ -48,21 +47,13 @@ class Watched(NamedTuple):
         return self.server.services
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run something in the server's own loop."""
-        loop = self.services._tasks[0].get_loop()
-        return asyncio.run_coroutine_threadsafe(work, loop).result(60)
+        return run_in(self.server, work)
 
     def tell(self, after: timedelta = LATER) -> None:
-        """Store what was counted, and write what is due after some time."""
-        self.run(self.services.own.flush())
-        self.run(self.services.own.write_due(datetime.now(UTC) + after))
+        tell(self.server, after)
 
     def own(self, event_type: str, org: str = "") -> list[Any]:
-        """The payloads of the server's entries of a type, the oldest first."""
-        path = f"/v1/orgs/{org or self.org}/entries?order=asc&event_type={event_type}"
-        key = self.server.platform_key
-        entries = self.server.request("GET", path, key=key).json()["entries"]
-        return [entry["payload"] for entry in entries]
+        return own_payloads(self.server, event_type, org or self.org)
 
     @property
     def key_name(self) -> str:

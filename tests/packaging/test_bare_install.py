@@ -98,7 +98,7 @@ def test_a_missing_module_of_ours_is_not_taken_for_an_extra(
     server_install: Auditor, serve_arguments: tuple[str, ...]
 ) -> None:
     (module,) = Path(server_install.home.parent).glob(
-        "venv/lib/*/site-packages/server/process/banner.py"
+        "venv/lib/*/site-packages/server/process/runs/banner.py"
     )
     moved = module.rename(module.with_name("moved.py"))
     try:

@@ -101,6 +101,34 @@ def _bundled(payload: dict[str, Any]) -> str:
     return f"made bundles: {_listed(parts)}"
 
 
+def _started(payload: dict[str, Any]) -> str:
+    parts = [
+        f"{start['at'][:19]} (version {start['version']}, {start['processes']} processes"
+        f"{_PREVIOUS[start['previous_stop']]}; {_changed(start)})"
+        for start in payload["starts"]
+    ]
+    return f"server on {payload['host']} started: {_listed(parts)}"
+
+
+def _changed(start: dict[str, Any]) -> str:
+    if start["changed"] is None:
+        return "no earlier start to compare with"
+    parts = [_change(one) for one in start["changed"]]
+    return f"changed {_listed(parts)}" if parts else "same settings"
+
+
+def _change(one: dict[str, Any]) -> str:
+    if one["secret"] and one["before"] == one["after"]:
+        return f"{one['name']} (secret)"
+    before, after = ("none" if one[name] is None else one[name] for name in ("before", "after"))
+    return f"{one['name']} from {before} to {after}"
+
+
+def _stopped(payload: dict[str, Any]) -> str:
+    parts = [f"{one['host']} {one['at'][:19]} ({one['reason']})" for one in payload["stops"]]
+    return f"server stopped: {_listed(parts)}"
+
+
 def _seqs(one: dict[str, Any]) -> str:
     return "" if one["first_seq"] is None else f", seq {one['first_seq']} to {one['last_seq']}"
 
@@ -110,10 +138,13 @@ def _listed(parts: list[str]) -> str:
     return "; ".join(parts[:_SHOWN]) + more
 
 
+_PREVIOUS = {None: "", "orderly": "", "unknown": ", nobody knows how it stopped before"}
 _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "read_summary": _reads,
     "auth_refused": _refused,
     "payload_opened": _opened,
     "verification_done": _verified,
     "bundle_created": _bundled,
+    "server_started": _started,
+    "server_stopped": _stopped,
 }

@@ -15,7 +15,10 @@ class ArchiveSettings:
         Meta(
             description="Where trails are archived: file:///folder, s3://bucket/prefix, or off; "
             "none: archive in the data directory of the embedded database, off with another",
-            extra={"form": "file:///folder, s3://bucket/prefix, or off, at most 1,000 characters"},
+            extra={
+                "secret": False,
+                "form": "file:///folder, s3://bucket/prefix, or off, at most 1,000 characters",
+            },
         ),
     ] = None
     archive_seconds: Annotated[
@@ -37,7 +40,7 @@ class ArchiveSettings:
         Annotated[str, Meta(pattern=r"^https?://")] | None,
         Meta(
             description="Object storage server of s3://; none: AWS_ENDPOINT_URL_S3, or Amazon's",
-            extra={"form": "a URL that begins with http:// or https://"},
+            extra={"secret": False, "form": "a URL that begins with http:// or https://"},
         ),
     ] = None
     retention_months: Annotated[

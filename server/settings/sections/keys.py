@@ -38,10 +38,11 @@ class KeySettings:
             description="Name of the server's signed logs, a URL without scheme, which can't be "
             "changed later; none: the name in the log keys, or quire.local/ and 8 digits in new ones",
             extra={
+                "secret": False,
                 "form": (
                     "the name of a log: a host name in lower case with an optional port and path, "
                     "such as logs.example.com/quire, at most 180 characters"
-                )
+                ),
             },
         ),
     ] = None

@@ -16,7 +16,7 @@ class ListeningSettings:
         Meta(
             min_length=1,
             description="Address to listen on",
-            extra={"form": "an address to listen on, such as 127.0.0.1"},
+            extra={"secret": False, "form": "an address to listen on, such as 127.0.0.1"},
         ),
     ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535, description="TCP port to listen on")] = 8080
@@ -36,7 +36,10 @@ class EdgeSettings:
             max_length=20_000,
             description="IP addresses and CIDR ranges of the reverse proxies whose word about a "
             "client's address is taken, with commas between them; none: no proxy",
-            extra={"form": "a list of IP addresses and CIDR ranges, with commas between them"},
+            extra={
+                "secret": False,
+                "form": "a list of IP addresses and CIDR ranges, with commas between them",
+            },
         ),
     ] = ""
     proxy_header: Annotated[
@@ -56,7 +59,7 @@ class EdgeSettings:
         Meta(
             min_length=1,
             description="Address of the private listener for metrics and health",
-            extra={"form": "an address to listen on, such as 127.0.0.1"},
+            extra={"secret": False, "form": "an address to listen on, such as 127.0.0.1"},
         ),
     ] = "127.0.0.1"
     metrics_port: Annotated[
@@ -84,10 +87,11 @@ class RunningSettings:
             description="Org whose log accepts raw bytes, from anybody if the log is public, for "
             "load tests; none: no org",
             extra={
+                "secret": False,
                 "form": (
                     "the slug of an org: 1 to 63 lower-case letters, digits and hyphens, not "
                     "beginning with a hyphen"
-                )
+                ),
             },
         ),
     ] = None

@@ -76,7 +76,7 @@ class AttestationSettings:
         Annotated[str, Meta(pattern=r"^[0-2](\.(0|[1-9][0-9]*))+$")] | None,
         Meta(
             description="OID of the policy to request from the authority; none: its default",
-            extra={"form": "an object identifier, such as 1.3.6.1.4.1.99999.1"},
+            extra={"secret": False, "form": "an object identifier, such as 1.3.6.1.4.1.99999.1"},
         ),
     ] = None
     tsa_seconds: Annotated[

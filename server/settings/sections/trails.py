@@ -38,8 +38,8 @@ class RecordingSettings:
         Meta(
             ge=60,
             le=3_600,
-            description="Seconds after which opened payloads, verifications and bundles become "
-            "entries of the trail, in batches",
+            description="Seconds after which opened payloads, verifications, bundles, starts and "
+            "stops become entries of a trail, in batches",
         ),
     ] = 60.0
 

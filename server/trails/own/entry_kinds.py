@@ -5,6 +5,7 @@ from typing import Final
 from ledger.event import LOSS_ACCEPTED
 from server.feature import EntryKind
 from server.trails.own.payloads import BUNDLED, OPENED, READS, REFUSED, VERIFIED
+from server.trails.own.server_payloads import STARTED, STOPPED
 
 THAWED: Final = "quire.org_thawed"
 ERASED: Final = "quire.subject_erased"
@@ -12,6 +13,7 @@ DISCLOSED: Final = "quire.bundle_disclosed"
 ADDED: Final = "quire.added"
 _CHANGES: Final = "server.trails.own.changes:"
 _PAYLOADS: Final = "server.trails.own.payloads:"
+_RUNS: Final = "server.trails.own.server_payloads:"
 _BEFORE: Final = "Before the act that it tells."
 _HOURLY: Final = (
     "Once an hour and org, within minutes of the hour's end, whatever the number of requests and of "
@@ -90,5 +92,19 @@ ENTRY_KINDS: Final = (
         "Evidence bundles were made: who, which entries, and the fields that they open.",
         f"{_PAYLOADS}BundleCreated",
         _SOON,
+    ),
+    EntryKind(
+        STARTED,
+        "A server started: its settings, and what changed since its last start; in the trail "
+        "`system`.",
+        f"{_RUNS}ServerStarted",
+        f"By server. {_SOON} Of 100 starts or more in parts.",
+    ),
+    EntryKind(
+        STOPPED,
+        "Servers stopped in order: when, and why; in the trail `system`.",
+        f"{_RUNS}ServerStopped",
+        "By the next server that runs for `QUIRE_OWN_ENTRIES_SECONDS` (60). Of 500 stops or more in "
+        "parts.",
     ),
 )

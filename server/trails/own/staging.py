@@ -17,6 +17,7 @@ ITEMS_AT_ONCE: Final = 1_000
 """Items of one row."""
 ID_BYTES: Final = 16
 READ, REFUSED, VERIFIED, OPENED, BUNDLED = "read", "refused", "verified", "opened", "bundled"
+RUN: Final = "run"
 HOURLY: Final = (READ, REFUSED)
 """The kinds that are told once an hour; others are told after a minute."""
 

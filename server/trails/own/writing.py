@@ -24,9 +24,11 @@ from ledger.storage.trail import AppendTransaction
 from server import metrics
 from server.access.directory import Directory
 from server.trails.guarding import TrailGuard
+from server.trails.own.earlier_runs import EarlierRuns
 from server.trails.own.payloads import READS, SERVER, ReadSummary
 from server.trails.own.recorder import ActRecorder
-from server.trails.own.staging import HOURLY, READ, read_row, rows_of
+from server.trails.own.server_runs import acts_of, first_starts, runs_told
+from server.trails.own.staging import HOURLY, READ, RUN, read_row, rows_of
 from server.trails.own.telling import Staged, hour_of, told
 from server.trails.reading import EntryQuery, cursor_of, find, payload_bytes
 
@@ -55,6 +57,7 @@ class OwnEntries:
         directory: Directory,
         trail: TrailReader,
         sealer: Sealer,
+        runs: EarlierRuns,
         batch_s: float,
     ) -> None:
         self.recorder = recorder
@@ -63,6 +66,7 @@ class OwnEntries:
         self._directory = directory
         self._trail = trail
         self._sealer = sealer
+        self._runs = runs
         self._batch = timedelta(seconds=batch_s)
         self._flushing = asyncio.Lock()
         self._unstored: deque[list[PendingAct]] = deque()
@@ -134,8 +138,7 @@ class OwnEntries:
     async def _tell(
         self, org: OrgFacts, kind: str, staged: Sequence[Staged], wrong: Sequence[bytes]
     ) -> int:
-        last = await self._last_summary(org) if kind == READ else None
-        payloads = told(kind, staged, last)
+        payloads = await self._payloads(org, kind, staged)
         ids = [*wrong, *(act.id for act, _ in staged)]
 
         async def effect(transaction: AppendTransaction) -> AppendRefused | None:
@@ -146,6 +149,16 @@ class OwnEntries:
         await self._guard.record_all(org, payloads, effect)
         metrics.OWN_ENTRIES.inc(len(payloads))
         return len(payloads)
+
+    async def _payloads(
+        self, org: OrgFacts, kind: str, staged: Sequence[Staged]
+    ) -> Sequence[msgspec.Struct]:
+        """Return the payloads that tell rows of one kind."""
+        if kind == RUN:
+            acts = acts_of(staged)
+            return list(runs_told(acts, await self._runs.before(org, first_starts(acts))))
+        last = await self._last_summary(org) if kind == READ else None
+        return told(kind, staged, last)
 
     async def _report(self, org_id: int, count: int) -> None:
         await self._guard.register.reports.store(

@@ -1,0 +1,1 @@
+"""One run of a server: its banner, why it ends, and its start and stop as rows for the trail."""
