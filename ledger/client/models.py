@@ -283,7 +283,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """A fault of a trail at ``seq``; -1 is a fault of no entry: of the anchor log, the search index, or a row."""
+    """A fault of a trail at ``seq``; -1 is a fault of no entry: of the anchor log, the search index, a row or a security event."""
 
     seq: int | None
     kind: str
@@ -308,6 +308,7 @@ class TrailChecks(msgspec.Struct, frozen=True, kw_only=True):
     witnesses: Verdict = "not_checked"
     search_index: Verdict = "not_checked"
     rows: Verdict = "not_checked"
+    security_events: Verdict = "not_checked"
 
 
 class TrailVerification(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,9 @@ class EventKind(NamedTuple):
 EVENT_KINDS: Final[dict[str, EventKind]] = {
     "org_frozen": EventKind("critical", "trail", "The org was frozen"),
     "row_not_authentic": EventKind("critical", "rows", "A row that decides was not written here"),
+    "security_events_altered": EventKind(
+        "critical", "rows", "Security events are not as the trail sealed them"
+    ),
     "checkpoints_stopped": EventKind("critical", "signing", "Signing of the org's trail stopped"),
     "anchoring_stopped": EventKind("critical", "signing", "Signing of the anchor log stopped"),
     "anchor_log_faults": EventKind("critical", "signing", "The anchor log has faults"),

@@ -24,6 +24,7 @@ from ledger.storage.orgs import ORGS
 from ledger.storage.pending_acts import PENDING_ACTS
 from ledger.storage.quota_uses import QUOTA_USES
 from ledger.storage.register import SNAPSHOTS
+from ledger.storage.security_events import SecurityEventRow, selected
 from ledger.storage.trees import ANCHOR_LOG
 from ledger.storage.verifications import VERIFICATIONS
 
@@ -36,6 +37,10 @@ FROM log_keys ORDER BY position LIMIT 1000"""
 _KEY_CHECKS: Final = "SELECT kind, key_id, value FROM key_checks ORDER BY kind, key_id LIMIT 10000"
 _SUBJECTS: Final = """
 SELECT lookup, ref, wrapped_key, name FROM subjects WHERE org_id = $1 ORDER BY lookup"""
+
+_EVENTS: Final = f"""
+SELECT {selected("e")} FROM security_events e
+WHERE (e.org_id = $1 OR ($2 AND e.org_id IS NULL)) ORDER BY e.id"""
 
 
 class JudgedTable(NamedTuple):
@@ -88,6 +93,11 @@ class RowReader:
         async for page in self._pages(_SUBJECTS, org_id):
             yield page
 
+    async def events(self, org_id: int, *, of_all: bool) -> AsyncIterator[list[SecurityEventRow]]:
+        """Yield an org's security events by number, page by page; ``of_all``: of all orgs, too."""
+        async for page in self._pages(_EVENTS, org_id, of_all):
+            yield [SecurityEventRow(*row) for row in page]
+
     async def org_key(self, org_id: int) -> tuple[bool, bytes] | None:
         """Return whether an org seals, and its wrapped key; None for an org that does not exist."""
         async with explained():
@@ -107,8 +117,8 @@ class RowReader:
             rows = await self._connection.fetch(_KEY_CHECKS)
         return [(row[0], row[1], row[2]) for row in rows]
 
-    async def _pages(self, query: str, org_id: int) -> AsyncIterator[list[Any]]:
+    async def _pages(self, query: str, *values: int) -> AsyncIterator[list[Any]]:
         async with explained():
-            cursor = await self._connection.cursor(query, org_id)
+            cursor = await self._connection.cursor(query, *values)
             while page := await cursor.fetch(ROWS_AT_ONCE):
                 yield page

@@ -14,6 +14,8 @@ from ledger.storage.event_kinds import kind_of
 from ledger.storage.queries import Queries
 
 MAX_REASON_CHARS: Final = 1_000
+MAX_READ_CHARS: Final = 20_000
+"""Characters of a text that are read, and digested: Quire writes no longer ones."""
 _DIGEST_LABEL: Final = b"quire security event 1\x00"
 _INTO: Final = (
     "INSERT INTO security_events (org_id, kind, detail, severity, layer, score, key_id, details)"
@@ -55,12 +57,16 @@ class SecurityEventRow(NamedTuple):
 
 
 def selected(table: str) -> str:
-    """Return the columns of a row as SQL to read; a time that Quire never writes reads as 1970."""
-    columns = [f"{table}.{name}" for name in SecurityEventRow._fields]
-    columns[1] = (
+    """Return the columns of a row as SQL to read.
+
+    A time that Quire never writes reads as 1970, and of a longer text its beginning.
+    """
+    columns = {name: f"left({table}.{name}, {MAX_READ_CHARS})" for name in SecurityEventRow._fields}
+    columns |= {name: f"{table}.{name}" for name in ("id", "score")}
+    columns["at"] = (
         f"CASE WHEN {table}.at BETWEEN 'epoch' AND '4253-01-01Z' THEN {table}.at ELSE 'epoch' END"
     )
-    return ", ".join(columns)
+    return ", ".join(columns.values())
 
 
 async def add(

@@ -15,6 +15,7 @@ from ledger.rows import RowNotAuthentic
 from ledger.storage import orgs
 from ledger.storage.database import Database
 from ledger.storage.orgs import OrgRecord, OrgRow
+from ledger.storage.register import last_seq
 from ledger.storage.trail import AppendTransaction
 from server.access.permits import change_permit
 from server.access.principal import KeyValidity, Principal
@@ -187,7 +188,8 @@ class Administration:
         record = await orgs.org_by_slug(self.database, slug)
         if record is None or not record.is_authentic(self.register.row_key):
             raise Conflict(f'the row of org "{slug}" is missing or was not written by this server')
-        change = Change([_org_row(record.row(), record.mac)], org_id=record.id)
+        entries = await last_seq(self.database, record.id) + 1
+        change = Change([_org_row(record.row(), record.mac)], org_id=record.id, entries=entries)
         await self.record(ChangeKind.ORG_RESTORED, change, {"org": slug})
         if slug == SYSTEM_ORG:
             await self.record(ChangeKind.ORG_RESTORED, Change(), {"org": None})

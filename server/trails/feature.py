@@ -60,6 +60,7 @@ FEATURE: Final = Feature(
         "server.trails.tasks:sync_heads",
         "server.trails.own.tasks:store_acts",
         "server.trails.own.tasks:tell_acts",
+        "server.trails.own.tasks:seal_events",
     ),
     entry_kinds=ENTRY_KINDS,
     data_files=(

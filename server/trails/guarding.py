@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
@@ -20,6 +20,7 @@ from ledger.core.verification.work.faults import (
     ALWAYS_REQUIRED,
     INDEX_KINDS,
     ROW_KINDS,
+    SECURITY_EVENT_KINDS,
     Checks,
     Result,
 )
@@ -37,6 +38,8 @@ from server.trails.appending import append_sealed
 from server.trails.own.entry_kinds import DISCLOSED, ERASED, THAWED
 
 log = structlog.get_logger("quire")
+
+EVENTS_ALTERED: Final = "security_events_altered"
 
 
 class NothingToErase(AppendRefused):
@@ -65,7 +68,8 @@ class TrailGuard:
         """Freeze the org of a verification, unless an operator accepted all faults that it found.
 
         Faults of the anchor log concern all orgs and freeze none: they raise an alarm. Faults of the
-        search index, and of rows that decide, freeze no org either: they become security events.
+        search index, of rows that decide and of security events freeze no org either: they become
+        security events.
         """
         record = await orgs.org_by_id(self._database, org_id)
         if record is None:
@@ -73,7 +77,8 @@ class TrailGuard:
         metrics.FAULTS.inc(result.fault_count)
         index = [fault for fault in result.errors if fault.kind in INDEX_KINDS]
         rows = [fault for fault in result.errors if fault.kind in ROW_KINDS]
-        beside = [*index, *rows]
+        events = [fault for fault in result.errors if fault.kind in SECURITY_EVENT_KINDS]
+        beside = [*index, *rows, *events]
         common = [fault for fault in result.errors if fault.seq < 0 and fault not in beside]
         own = [fault for fault in result.errors if fault.seq >= 0 and fault.kind != UNKNOWN_KEY]
         if common:
@@ -88,6 +93,10 @@ class TrailGuard:
         for fault in rows:
             log.error("verification found rows that decide", org=record.slug, first=fault.reason)
             await security_events.add_once(self._database, org_id, NOT_AUTHENTIC, fault.reason)
+        if events:
+            text = f"{len(events):,} faults of security events, the first: {events[0].reason}"
+            log.error("verification found faults of security events", org=record.slug, first=text)
+            await security_events.add_once(self._database, org_id, EVENTS_ALTERED, text)
         if not own and (result.fault_count == len(result.errors) or not _accuses(result.checks)):
             return
         count = result.fault_count - len(common) - len(beside)

@@ -42,6 +42,7 @@ from ledger.storage.database import Database
 from ledger.storage.log_keys import PublishedKeys
 from ledger.storage.orgs import any_org
 from ledger.storage.pending_acts import PendingActs
+from ledger.storage.sealed_events import UnsealedEvents
 from ledger.storage.verifications import VerificationTable
 from server import metrics
 from server.access.administration import Administration
@@ -68,6 +69,7 @@ from server.trails.entry_bundles import EntryBundles
 from server.trails.guarding import TrailGuard
 from server.trails.own.earlier_runs import EarlierRuns
 from server.trails.own.recorder import ActRecorder
+from server.trails.own.sealing import EventSealing
 from server.trails.own.verdicts import note_verification
 from server.trails.own.writing import OwnEntries
 from server.trails.signed.growth import TreeGrowthWaiters
@@ -131,6 +133,13 @@ class Services:
         self.live = LiveRequests(self.authenticator, self.register.catch_up)
         self.directory = Directory(database, self.register)
         self.guard = TrailGuard(database, self.sequencer, self.sealer, self.administration)
+        self.sealing = EventSealing(
+            UnsealedEvents(database),
+            self.guard,
+            self.directory,
+            self.sealer,
+            settings.own_entries_seconds,
+        )
         self.recorder = ActRecorder()
         self.trust = TrustSource(settings)
         self.published_keys = PublishedKeys(
@@ -207,6 +216,7 @@ class Services:
                 check_values(master_key, keyring(True)),
                 self.register,
             ),
+            events=self.sealing.trust,
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""An erasure, a thaw, a freeze and an accepted loss stand with their entries, or neither does.
+"""An erasure, a thaw, a freeze, sealed events and an accepted loss stand with their entries, or neither does.
 
 Each statement of their transactions is broken before and after it took effect, as a killed process
 or a cut connection would; the statement is a double that cuts its own connection.
@@ -17,6 +17,7 @@ from ledger.core.org import OrgFacts
 from ledger.core.register import FaultSeqs
 from ledger.errors import DatabaseUnavailable, OrgFrozen
 from ledger.event import LOSS_ACCEPTED
+from ledger.sealed_events import SECURITY_EVENTS
 from ledger.storage.acknowledged_events import Acknowledgement, EventFilter, ListedEvent
 from ledger.storage.trail import AppendTransaction, NotWritten
 from server.oversight import acts
@@ -30,6 +31,8 @@ FAULTS = FaultSeqs(1, [0])
 MOST_STATEMENTS = 40
 SUBJECTS = "SELECT ref FROM subjects WHERE org_id = $1 AND ref = ANY ($2::text[])"
 EVENTS = "SELECT count(*) FROM security_events WHERE org_id = $1 AND kind = 'org_frozen'"
+
+MARKS = "SELECT event_id FROM sealed_events WHERE org_id = $1"
 
 
 class Act(NamedTuple):
@@ -123,6 +126,18 @@ async def listed(at: Office, org: OrgFacts) -> list[ListedEvent]:
     return found
 
 
+async def seal(at: Office, org: OrgFacts) -> None:
+    await at.sealing.seal(org.id)
+
+
+async def sealed(at: Office, org: OrgFacts) -> bool:
+    rows = await at.database.fetch(MARKS, org.id)
+    (event,) = await listed(at, org)
+    assert [row[0] for row in rows] in ([], [event.row.id])
+    assert (await at.kinds(org)).count(SECURITY_EVENTS) == len(rows)
+    return len(rows) == 1
+
+
 async def review(at: Office, org: OrgFacts) -> None:
     await acts.record_review(at.guard, org, (date(2026, 1, 1), date(2026, 1, 31)), "", "key")
 
@@ -137,6 +152,7 @@ ACTS = {
     "thaw": Act(freeze, thaw, thawed),
     "accept a loss": Act(lose, accept, accepted),
     "acknowledge": Act(raise_event, acknowledge, acknowledged),
+    "seal events": Act(raise_event, seal, sealed),
     "review": Act(nothing, review, reviewed),
 }
 

@@ -10,7 +10,9 @@ import pytest
 
 from ledger.core.org import OrgFacts
 from ledger.core.register import FaultSeqs, RecordedFreeze, Register
+from ledger.core.verification.run import TrailRange
 from ledger.errors import OrgFrozen
+from ledger.sealed_events import SECURITY_EVENTS
 from ledger.sealing import row_key
 from server.trails.signed.stops import SignerFreezes
 from tests.support.acting_process import Office, office
@@ -141,6 +143,35 @@ async def test_an_accepted_loss_is_not_frozen_again_before_it_is_signed(
         await at.losses.accept(org, "the disk was lost")
         await freezes.record()
         await at.append(org, "anna")
+
+
+async def test_events_that_lost_entries_sealed_are_sealed_again(
+    database: Database, tmp_path: Path
+) -> None:
+    async with office(database, tmp_path) as at:
+        org = await at.new_org()
+        await at.add_event(org)
+        assert await at.sealing.seal(org.id) == 1
+        await at.lose(org, 3)
+        await at.losses.accept(org, "the disk was lost")
+        assert SECURITY_EVENTS not in await at.kinds(org)
+        assert await at.sealing.seal(org.id) >= 1
+        assert await at.sealing.seal(org.id) == 0
+        assert (await at.kinds(org)).count(SECURITY_EVENTS) == 1
+
+
+async def test_a_restored_org_is_registered_with_what_came_back(
+    database: Database, tmp_path: Path
+) -> None:
+    async with office(database, tmp_path) as at:
+        org = await at.new_org()
+        await at.work.restored(org.slug)
+        await at.append(org, "anna")
+        assert (await at.recorded()).state.restored == {org.id: 4}
+        assert await at.work.register.store_snapshot()
+        assert (await at.recorded()).state.restored == {org.id: 4}
+        trust = await at.sealing.trust(TrailRange(org.id, org.slug))
+        assert trust.restored == 4
 
 
 async def test_a_freeze_of_system_by_the_signer_comes_back(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from ledger.archive.targets import Target
+from ledger.chain import extend
 from ledger.core.verification.run import TrailRange as Verified
 from ledger.core.verification.run import verify_trail
 from ledger.core.verification.work.crew import ArchiveAt
+from ledger.core.verification.work.event_check import EventTrust
 from ledger.core.verification.work.faults import Result, VerificationFailed
 from ledger.core.verification.work.trust import TrailTrust
 from ledger.errors import RetentionRefused
@@ -18,8 +21,15 @@ from ledger.storage import dropped_months
 from ledger.storage.copy_out import open_snapshot
 from tests.support import blocks
 from tests.support.archives import HISTORY, SignedTrail
-from tests.support.retaining import FEBRUARY, JANUARY, append_three_months, retaining, set_retention
-from tests.support.trails import ORG, ORG_ID, RING
+from tests.support.retaining import (
+    FEBRUARY,
+    JANUARY,
+    append_three_months,
+    moment,
+    retaining,
+    set_retention,
+)
+from tests.support.trails import KEY, ORG, ORG_ID, RING, draft
 
 
 async def verified(
@@ -27,6 +37,7 @@ async def verified(
     target: Target | None,
     first: int | None = None,
     last: int | None = None,
+    events: EventTrust | None = None,
 ) -> Result:
     """Verify the trail, or a range of it, with the log's own keys."""
     return await verify_trail(
@@ -36,6 +47,7 @@ async def verified(
         trust=TrailTrust.of(HISTORY, ORG),
         archive=None if target is None else ArchiveAt(target.url),
         processes=2,
+        events=events,
     )
 
 
@@ -60,6 +72,36 @@ async def test_the_whole_trail_is_verified(
     checks = result.checks
     assert (checks.hashes, checks.links, checks.signatures, checks.payloads) == (True,) * 4
     assert (checks.tree, checks.checkpoints, checks.head) == (True,) * 3
+
+
+async def test_events_that_archived_entries_sealed_are_compared(
+    archived_trail: SignedTrail, folder: Target
+) -> None:
+    """The rows stay in the database when the entries leave it."""
+    seal = b'{"event_type":"quire.security_events","actor":"server","action":"seal","events":[]}'
+    events = b'[{"id":%d,"at":"2026-01-01T00:00:00Z","kind":"k","severity":"low","digest":"%s"}]'
+    payload = seal.replace(b"[]", events % (7, b"ab" * 32))
+    rows, archived_trail.head = extend(
+        ORG_ID,
+        ORG,
+        archived_trail.head,
+        [draft(payload, event_type="quire.security_events")],
+        moment(JANUARY),
+        KEY,
+    )
+    archived_trail.rows += rows
+    await archived_trail.put_rows(rows)
+    await append_three_months(archived_trail, folder, 20, 10, 40)
+    await set_retention(archived_trail, 1)
+    async with retaining(archived_trail, folder) as retention:
+        await retention.drop_month(JANUARY)
+    now = datetime.now(UTC)
+    trust = EventTrust(lambda _, stored, __: stored, now, now)
+    result = await verified(archived_trail, folder, events=trust)
+    assert [(fault.kind, fault.reason) for fault in result.errors] == [
+        ("event_missing", "security event 7 was removed from the database: entry 0 sealed it")
+    ]
+    assert result.failed_entries == 0
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 9), (1_059, 1_060), (1_060, None), (900, 1_099)])

@@ -25,12 +25,15 @@ from ledger.storage import orgs, partitions, security_events
 from ledger.storage.acknowledged_events import SecurityEventTable
 from ledger.storage.clock import now_us
 from ledger.storage.database import SIGNER_ROLE
+from ledger.storage.sealed_events import UnsealedEvents
 from ledger.storage.signing import SignerConnection
 from server.access.administering import administering
 from server.access.administration import Administration
+from server.access.directory import Directory
 from server.process.losses.accepting import Losses, SignedSide
 from server.trails.appending import Appender
 from server.trails.guarding import TrailGuard
+from server.trails.own.sealing import EventSealing
 from tests.support import blocks, log_keys
 from tests.support.appending import IDENTITY, rows_of, superuser
 from tests.support.clusters import Database, as_role
@@ -45,6 +48,7 @@ class Office(NamedTuple):
     database: storage.Database
     work: Administration
     guard: TrailGuard
+    sealing: EventSealing
     appender: Appender
     losses: Losses
     heads: AcknowledgedHeads
@@ -119,7 +123,9 @@ async def office(cluster: Database, folder: Path) -> AsyncIterator[Office]:
         work = await stack.enter_async_context(opening)
         sealer = Sealer(database, MASTER_KEY, work.register)
         guard = TrailGuard(database, work.sequencer, sealer, work)
+        directory, waiting = Directory(database, work.register), UnsealedEvents(database)
+        sealing = EventSealing(waiting, guard, directory, sealer, batch_s=60)
         appender = Appender(work.sequencer, sealer, MASTER_KEY, IntakeLimits(100, 2**20))
         signed = SignedSide(signer, log_keys.keys().public(), memory)
         losses = Losses(database, work.sequencer, sealer, work, RING, heads, signed)
-        yield Office(cluster, database, work, guard, appender, losses, heads, memory)
+        yield Office(cluster, database, work, guard, sealing, appender, losses, heads, memory)

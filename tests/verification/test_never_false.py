@@ -130,7 +130,7 @@ def test_an_undamaged_trail_is_verified(trails: list[ServedTrail]) -> None:
     for trail in trails:
         for ends in ((), (0, 599), (0, 100), (255, 257), (300, 599), (599, 599), (450,)):
             result = trail.verify(*ends)
-            unasked = ("external_time", "witnesses", "search_index", "rows")
+            unasked = ("external_time", "witnesses", "search_index", "rows", "security_events")
             asked = {name for name in result["checks"] if name not in unasked}
             assert (ends, result["verdict"]) == (ends, "verified"), result
             assert {name for name in asked if result["checks"][name] is not True} == set()

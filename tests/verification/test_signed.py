@@ -45,7 +45,7 @@ async def test_a_signed_trail(signed: SignedTree) -> None:
     result = await signed.verify(signed.trust())
     assert (result.valid, result.total_entries) == (True, COUNT)
     unchecked = {name for name in CHECKS if getattr(result.checks, name) == "not_checked"}
-    assert unchecked == {"external_time", "witnesses", "search_index", "rows"}
+    assert unchecked == {"external_time", "witnesses", "search_index", "rows", "security_events"}
     blind = await signed.verify(None)
     assert {name for name in CHECKS if getattr(blind.checks, name) is True} == set(CHECKS[:6])
 

@@ -62,7 +62,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``org_id`` is that of a frozen, thawed or restored org, or of an erased person. ``faults`` are
     those for which a verification froze the org, or which its thaw accepts; ``ref`` is the erased
-    person's.
+    person's. ``entries`` of a restored org came back: what was only in its old database did not.
     """
 
     rows: list[RegisteredRow] = []
@@ -70,6 +70,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
     faults: FaultSeqs | None = None
     ref: str | None = None
+    entries: int | None = None
 
 
 class _LostRange(msgspec.Struct):

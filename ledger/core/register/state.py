@@ -24,6 +24,7 @@ class StoredState(msgspec.Struct, array_like=True, frozen=True):
     frozen: list[tuple[int, str, FaultSeqs | None]]
     accepted: list[tuple[int, FaultSeqs]]
     erased: list[int]
+    restored: list[tuple[int, int]] = []
 
     def encoded(self) -> bytes:
         """Return the bytes, for :meth:`RegisterState.decoded`."""
@@ -36,6 +37,8 @@ class RegisterState:
     def __init__(self) -> None:
         self.frozen: dict[int, RecordedFreeze] = {}
         self.accepted: dict[int, FaultSeqs] = {}
+        self.restored: dict[int, int] = {}
+        """The number of entries of an org that last came back from its archive."""
         self._rows: dict[tuple[str, str], tuple[int, str]] = {}
         self._orgs: dict[tuple[str, str], int | None] = {}
         self._erased: set[int] = set()
@@ -56,6 +59,8 @@ class RegisterState:
             self.frozen.pop(org_id, None)
             if change.faults is not None:
                 self.accepted[org_id] = change.faults
+        elif kind is ChangeKind.ORG_RESTORED and change.entries is not None:
+            self.restored[org_id] = change.entries
         elif kind is ChangeKind.ERASED and change.ref is not None:
             self._erased.add(erased_id(org_id, change.ref))
 
@@ -99,8 +104,8 @@ class RegisterState:
             for (table, key), (seq, mac) in self._rows.items()
         ]
         frozen = [(org_id, freeze.reason, freeze.faults) for org_id, freeze in self.frozen.items()]
-        accepted = list(self.accepted.items())
-        return StoredState(rows, frozen, accepted, list(self._erased))
+        accepted, restored = list(self.accepted.items()), list(self.restored.items())
+        return StoredState(rows, frozen, accepted, list(self._erased), restored)
 
     @classmethod
     def decoded(cls, data: bytes) -> RegisterState:
@@ -113,5 +118,6 @@ class RegisterState:
             org_id: RecordedFreeze(reason, faults) for org_id, reason, faults in stored.frozen
         }
         state.accepted = dict(stored.accepted)
+        state.restored = dict(stored.restored)
         state._erased = set(stored.erased)
         return state

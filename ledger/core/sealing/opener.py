@@ -126,6 +126,19 @@ def _opened(keys: OrgKeys, org: OrgFacts, row: SubjectRecord) -> Opened:
     return Opened(name, key)
 
 
+def own_payload(sealer: Sealer, org: OrgFacts, seal: str | None, stored: bytes, seq: int) -> bytes:
+    """Return the payload of an entry of the server, which is about no person.
+
+    Raises KeyNotRestored, SealingError, MalformedSealedPayload.
+    """
+    if seal is None:
+        return stored
+    payload = Opener(org, sealer.keys(org), {}).payload(seal, stored, seq)
+    if payload is None:
+        raise SealingError("it is sealed for a person")
+    return payload
+
+
 async def opener(sealer: Sealer, org: OrgFacts, refs: Iterable[str | None]) -> Opener:
     """An opener for these refs. Their keys are read from the database now, never from a cache."""
     keys = sealer.keys(org)

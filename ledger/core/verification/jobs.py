@@ -22,6 +22,7 @@ from ledger.core.verification.lanes import WaitingJobs, is_short
 from ledger.core.verification.own_jobs import STOPPED, Job, OwnJob, OwnJobs
 from ledger.core.verification.run import verify_trail
 from ledger.core.verification.work.crew import ArchiveAt
+from ledger.core.verification.work.event_check import EventTrust
 from ledger.core.verification.work.extent import SigningLimits, TrailRange, check_range
 from ledger.core.verification.work.faults import RangeRefused, Result, VerificationFailed
 from ledger.core.verification.work.row_check import RowTrust
@@ -38,7 +39,13 @@ FINISH_ATTEMPTS: Final = 60
 UNREADABLE: Final = "the database could not be read to the end; verify again"
 
 OnFaults = Callable[[int, Result], Awaitable[None]]
+Events = Callable[[TrailRange], Awaitable[EventTrust | None]]
 _log = logging.getLogger(__name__)
+
+
+async def no_events(_: TrailRange) -> EventTrust | None:
+    """Compare no security events."""
+    return None
 
 
 class VerificationJobs:
@@ -59,6 +66,7 @@ class VerificationJobs:
         acknowledged: Callable[[int], ChainHead | None] = lambda _: None,
         index_key: bytes | None = None,
         rows: Callable[[], RowTrust | None] = lambda: None,
+        events: Events = no_events,
         on_end: Callable[[TrailRange, str, Result], None] = lambda *_: None,
     ) -> None:
         self._table = table
@@ -75,6 +83,7 @@ class VerificationJobs:
         self._acknowledged = acknowledged
         self._index_key = index_key
         self._rows = rows
+        self._events = events
         self._on_end = on_end
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._short, self._long = WaitingJobs(), WaitingJobs()
@@ -222,6 +231,7 @@ class VerificationJobs:
             acknowledged=self._acknowledged(target.org_id),
             index_key=self._index_key,
             rows=await asyncio.to_thread(self._rows),
+            events=await self._events(target),
         )
 
     async def _store_end(

@@ -13,6 +13,8 @@ from ledger.chain import ChainHead, TrailFault
 from ledger.core.verification.trees.range_run import RangeRun
 from ledger.core.verification.trees.signed_run import SignedRun
 from ledger.core.verification.work.crew import ArchiveAt, CrewMember, VerificationSetup, crew_of
+from ledger.core.verification.work.event_check import CHECK as EVENTS
+from ledger.core.verification.work.event_check import EventCheck, EventTrust
 from ledger.core.verification.work.extent import (
     CoveredSizes,
     Extent,
@@ -25,6 +27,7 @@ from ledger.core.verification.work.extent import (
 from ledger.core.verification.work.faults import Result, VerificationFailed, spell_range
 from ledger.core.verification.work.index_check import IndexCheck, check_index
 from ledger.core.verification.work.row_check import RowCheck, RowTrust, check_rows
+from ledger.core.verification.work.sealing_entries import SealingEntry
 from ledger.core.verification.work.segments import Plan, Segment, SegmentResult
 from ledger.core.verification.work.tally import Tally, check_head
 from ledger.core.verification.work.trust import TrailTrust
@@ -63,6 +66,7 @@ async def verify_trail(  # noqa: PLR0913 - each is a thing to verify with, most 
     acknowledged: ChainHead | None = None,
     index_key: bytes | None = None,
     rows: RowTrust | None = None,
+    events: EventTrust | None = None,
 ) -> Result:
     """Verify a trail as it is at this moment; appends may continue meanwhile.
 
@@ -74,7 +78,8 @@ async def verify_trail(  # noqa: PLR0913 - each is a thing to verify with, most 
     database: they are read from it and checked like the others. ``processes`` defaults to the
     number of cores. ``watch`` is called in this event loop as entries are read. ``index_key`` is the key
     of the search index, which is compared with the entries of a whole trail; ``rows`` has the keys
-    of the rows that decide, which are judged with a whole trail. Cancelling the task
+    of the rows that decide, which are judged with a whole trail; with ``events`` the security
+    events are compared with the entries of a whole trail that seal them. Cancelling the task
     ends the processes. Raises RangeRefused for a range beyond the trail, and
     VerificationFailed or DatabaseUnavailable if the verification can't be completed,
     which says nothing about the trail.
@@ -95,7 +100,9 @@ async def verify_trail(  # noqa: PLR0913 - each is a thing to verify with, most 
         )
         live_from = archive.live_from if archive else 0
         run = _Run(snapshot, target, extent, live_from, processes or os.cpu_count() or 1, watch)
-        await run.work_beside(setup, index_key, rows if extent.whole else None)
+        await run.work_beside(
+            setup, index_key, rows if extent.whole else None, events if extent.whole else None
+        )
         if extent.whole and acknowledged is not None:
             await run.compare(acknowledged)
         if limits is None and trust is not None:
@@ -163,11 +170,17 @@ class _Run:
         self._done: dict[int, SegmentResult] = {}
         self._added = 0
         self._processed = 0
+        self._events: EventCheck | None = None
 
     async def work_beside(
-        self, setup: VerificationSetup, index_key: bytes | None, rows: RowTrust | None
+        self,
+        setup: VerificationSetup,
+        index_key: bytes | None,
+        rows: RowTrust | None,
+        events: EventTrust | None,
     ) -> None:
-        """Check all segments and, where there are keys, the search index and the rows that decide."""
+        """Check all segments and, where there are keys, index, deciding rows and security events."""
+        self._events = None if events is None else EventCheck(events)
         where = setup.database_url, setup.snapshot, setup.org_id
         beside: list[asyncio.Task[IndexCheck] | asyncio.Task[RowCheck]] = []
         if index_key is not None and self._extent.whole:
@@ -178,6 +191,11 @@ class _Run:
             beside.append(asyncio.create_task(check_rows(*where, setup.org, rows)))
         try:
             await self.work(setup)
+            if not self._extent.whole:
+                self._tally.reasons[EVENTS] = "they are compared with a whole trail only"
+            if self._events is not None:
+                await self._events.compare(*where)
+                self._events.add_to(self._tally)
             for checking in beside:
                 (await checking).add_to(self._tally)
         finally:
@@ -211,7 +229,7 @@ class _Run:
     async def _drive(self, member: CrewMember) -> None:
         while (task := self.plan.take()) is not None:
             index, segment = task
-            result = await member.check(segment, self._advance)
+            result = await member.check(segment, self._advance, self._take_sealing)
             if result.rows == 0 and not segment.beyond:
                 await self._skip_gap(segment.last)
             self._finish(index, result)
@@ -251,6 +269,10 @@ class _Run:
             self._processed += tallied.leading_gap + tallied.trailing_gap + tallied.missing
             self._added += 1
         self._report_progress()
+
+    def _take_sealing(self, entries: list[SealingEntry]) -> None:
+        if self._events is not None:
+            self._events.take(entries)
 
     def _advance(self, rows: int) -> None:
         self._processed += rows

@@ -19,6 +19,7 @@ from ledger.core.verification.trees.signed_logs import SignedLogs
 from ledger.core.verification.work.crew import (
     MAX_MESSAGE_BYTES,
     Advance,
+    FoundSealing,
     FromWorker,
     Ready,
     VerificationSetup,
@@ -83,6 +84,7 @@ class Worker:
                     scan = SegmentScan(setup.org, keyring, segment)
                     reported, damages = await self._read(reader, setup, segment, scan)
                     result = scan.finish()
+                    self._answer_sealing(scan)
                     _add(result, damages)
                     self._answer(Advance(scan.rows - reported))
                     if segment.tree and logs:
@@ -111,6 +113,7 @@ class Worker:
         async def feed(chunk: bytes) -> None:
             nonlocal reported, reported_at
             scan.feed(chunk)
+            self._answer_sealing(scan)
             if now() - reported_at >= ADVANCE_EVERY_S:
                 self._answer(Advance(scan.rows - reported))
                 reported, reported_at = scan.rows, now()
@@ -128,6 +131,10 @@ class Worker:
             )
         faults = await self._archive_and_database.copy(segment.lower, segment.last, scan.add, feed)
         return reported, faults
+
+    def _answer_sealing(self, scan: SegmentScan) -> None:
+        for entries in scan.sealing():
+            self._answer(FoundSealing(entries))
 
     def _answer(self, message: FromWorker) -> None:
         data = memoryview(frame(encode(message)))

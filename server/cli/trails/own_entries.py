@@ -129,6 +129,11 @@ def _stopped(payload: dict[str, Any]) -> str:
     return f"server stopped: {_listed(parts)}"
 
 
+def _sealed_events(payload: dict[str, Any]) -> str:
+    parts = [f"{one['id']} {one['kind']} ({one['severity']})" for one in payload["events"]]
+    return f"sealed {len(parts):,} security events: {_listed(parts)}"
+
+
 def _seqs(one: dict[str, Any]) -> str:
     return "" if one["first_seq"] is None else f", seq {one['first_seq']} to {one['last_seq']}"
 
@@ -147,4 +152,5 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "bundle_created": _bundled,
     "server_started": _started,
     "server_stopped": _stopped,
+    "security_events": _sealed_events,
 }

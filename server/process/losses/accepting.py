@@ -37,7 +37,7 @@ from ledger.errors import AppendRefused, QuireError
 from ledger.event import LOSS_ACCEPTED, Event, EventFields
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeyHistory, open_org_checkpoint
-from ledger.storage import accepted_doubts, orgs
+from ledger.storage import accepted_doubts, orgs, sealed_events
 from ledger.storage.database import Database
 from ledger.storage.signing import SignerConnection
 from ledger.storage.signing_transaction import LockedTree
@@ -209,6 +209,8 @@ class Losses:
         async def accept_doubt(transaction: AppendTransaction) -> AppendRefused | None:
             # Until the signer signs again, nothing else says that its doubt froze for this loss.
             await accepted_doubts.accept(transaction, org.id, "operator", rows)
+            # Entries that sealed security events may be among the lost ones.
+            await sealed_events.forget(transaction, org.id)
             return None
 
         def request(sealed: Drafted) -> AppendRequest:

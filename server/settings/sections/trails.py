@@ -38,8 +38,8 @@ class RecordingSettings:
         Meta(
             ge=60,
             le=3_600,
-            description="Seconds after which opened payloads, verifications, bundles, starts and "
-            "stops become entries of a trail, in batches",
+            description="Seconds after which opened payloads, verifications, bundles, starts, stops "
+            "and security events become entries of a trail, in batches",
         ),
     ] = 60.0
 

@@ -3,6 +3,7 @@
 from typing import Final
 
 from ledger.event import LOSS_ACCEPTED
+from ledger.sealed_events import SECURITY_EVENTS
 from server.feature import EntryKind
 from server.trails.own.payloads import BUNDLED, OPENED, READS, REFUSED, VERIFIED
 from server.trails.own.server_payloads import STARTED, STOPPED
@@ -106,5 +107,12 @@ ENTRY_KINDS: Final = (
         f"{_RUNS}ServerStopped",
         "By the next server that runs for `QUIRE_OWN_ENTRIES_SECONDS` (60). Of 500 stops or more in "
         "parts.",
+    ),
+    EntryKind(
+        SECURITY_EVENTS,
+        "Security events of the org, with a digest of each row; in the trail `system` those that "
+        "concern all orgs.",
+        "ledger.sealed_events:SecurityEventsSealed",
+        f"{_SOON} Of more than 500 events in several entries.",
     ),
 )

@@ -1,4 +1,4 @@
-"""The tasks of a worker that record what callers did."""
+"""The tasks of a worker that record what callers did, and seal security events."""
 
 from __future__ import annotations
 
@@ -25,6 +25,22 @@ async def store_acts(services: Services) -> None:
         await asyncio.sleep(FLUSH_S)
         try:
             await services.own.flush()
+        except QuireError as error:
+            trouble.failed(log.warning, str(error), early=log.info)
+        else:
+            trouble.fine()
+
+
+async def seal_events(services: Services) -> None:
+    """Seal security events that are due; every process does it, and each event is sealed once."""
+    trouble = Lasting(
+        "security events are not sealed", "security events are sealed", grace_s=GRACE_S
+    )
+    pause_s = services.settings.own_entries_seconds / 3
+    while True:
+        await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311
+        try:
+            await services.sealing.seal_due()
         except QuireError as error:
             trouble.failed(log.warning, str(error), early=log.info)
         else:

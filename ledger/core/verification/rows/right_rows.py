@@ -16,6 +16,7 @@ from blake3 import blake3
 from ledger.blocks.block import TAG_BYTES
 from ledger.chain import StoredEntry, TrailFault
 from ledger.core.verification.rows.runs import TAGS_BYTES, Run
+from ledger.core.verification.work.sealing_entries import SealingEntries
 from ledger.entry import (
     HASH_BYTES,
     MAX_LEAF_BYTES,
@@ -199,6 +200,7 @@ class RightRows:
         self._tags = _Tags()
         self._times = _Times()
         self.seals = Seals()
+        self.sealing = SealingEntries()
 
     def digests(self, span: RunSpan, link: str | None) -> list[bytes] | None:
         """Return the leaf hashes of these entries if all are right, else None.
@@ -255,4 +257,5 @@ class RightRows:
         )
         if right:
             self.seals.add(leaves, plain)
+            self.sealing.add(lines, leaves, span.payloads)
         return digests if right else None

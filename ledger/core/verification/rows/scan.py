@@ -7,7 +7,7 @@ accepts those at the least cost, many at once, if :func:`check_entry` would find
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ledger.blocks.reading import UnreadableEntries
 from ledger.chain import StoredEntry, TrailFault
@@ -27,6 +27,7 @@ from ledger.core.verification.rows.runs import Run, has_impossible_borders, read
 from ledger.core.verification.rows.single_rows import StoredEntryChecks
 from ledger.core.verification.rows.windows import Windows
 from ledger.core.verification.work.faults import spell_range
+from ledger.core.verification.work.sealing_entries import SealingEntry
 from ledger.core.verification.work.segments import Segment, SegmentResult
 from ledger.entry import HASH_BYTES
 from ledger.keys import SigningKeyring
@@ -56,6 +57,13 @@ class SegmentScan:
     def leaves(self) -> LeafHashes:
         """The leaf hashes of the entries."""
         return self._order.leaves
+
+    def sealing(self) -> Iterator[list[SealingEntry]]:
+        """Yield the entries of the segment that seal security events and were not yielded before."""
+        first = self._segment.first
+        while taken := self._right.sealing.take():
+            if not self._segment.beyond:  # else they are no entries of the trail
+                yield [entry for entry in taken if entry.seq >= first]
 
     def feed(self, chunk: bytes) -> None:
         """Add the next bytes of the stream, cut anywhere."""
@@ -244,7 +252,10 @@ class SegmentScan:
         """Check one entry by itself."""
         raw = self._checks.raw(run, position)
         self._right.seals.add_stored(raw.entry.seq, raw.entry.leaf)
+        before = self._order.failures
         self._order.take(raw)
+        is_right = self._order.failures == before and raw.has_payload
+        self._right.sealing.add_single(raw.entry, is_right=is_right)
 
     def _lose(self, run: Run, start: int, stop: int) -> None:
         first, last_hash = run.block.first_seq, run.block.last_hash

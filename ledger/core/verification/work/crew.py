@@ -16,6 +16,7 @@ import msgspec
 from ledger.archive.targets import TargetSettings
 from ledger.checkpoint import SignedTreeHead
 from ledger.core.verification.work.faults import VerificationFailed
+from ledger.core.verification.work.sealing_entries import SealingEntry
 from ledger.core.verification.work.segments import Segment, SegmentResult
 from ledger.core.verification.work.trust import LogTrust, TrailTrust
 from ledger.keys import SigningKey, SigningKeyring
@@ -95,6 +96,12 @@ class Advance(msgspec.Struct, frozen=True, tag="advance"):
     rows: int
 
 
+class FoundSealing(msgspec.Struct, frozen=True, tag="sealing"):
+    """Entries of the current segment that seal security events."""
+
+    entries: list[SealingEntry]
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The worker is connected and uses the snapshot."""
 
@@ -106,7 +113,7 @@ class WorkerFailure(msgspec.Struct, frozen=True, tag="failure"):
 
 
 ToWorker = VerificationSetup | Segment
-FromWorker = Ready | Advance | SegmentResult | WorkerFailure
+FromWorker = Ready | Advance | FoundSealing | SegmentResult | WorkerFailure
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
 encode = msgspec.msgpack.Encoder().encode
@@ -125,12 +132,22 @@ class CrewMember:
         if not isinstance(answer, Ready):
             raise VerificationFailed("a verification worker sent an unexpected answer")
 
-    async def check(self, segment: Segment, advance: Callable[[int], None]) -> SegmentResult:
-        """Check one segment; ``advance`` is called with the number of rows newly read."""
+    async def check(
+        self,
+        segment: Segment,
+        advance: Callable[[int], None],
+        sealing: Callable[[list[SealingEntry]], None] = lambda _: None,
+    ) -> SegmentResult:
+        """Check one segment; ``advance`` is called with the number of rows newly read.
+
+        ``sealing`` is called with entries of the segment that seal security events.
+        """
         await self._process.send(encode(segment))
         while not isinstance(answer := await self._answer(), SegmentResult):
             if isinstance(answer, Advance):
                 advance(answer.rows)
+            elif isinstance(answer, FoundSealing):
+                sealing(answer.entries)
         return answer
 
     async def _answer(self) -> FromWorker:

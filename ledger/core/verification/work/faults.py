@@ -33,10 +33,16 @@ CHECKS: Final = (
     "witnesses",
     "search_index",
     "rows",
+    "security_events",
 )
 CHECKS_OF_ENTRIES: Final = CHECKS[:5]
 ALWAYS_REQUIRED: Final = CHECKS[:6]
 """The checks that every verification requires: those of entries, and the head."""
+
+EVENT_CHANGED: Final = "event_changed"
+EVENT_MISSING: Final = "event_missing"
+EVENT_UNSEALED: Final = "event_unsealed"
+EVENT_CONTRADICTED: Final = "event_contradicted"
 
 CHECKS_OF_KIND: Final[dict[str, tuple[str, ...]]] = {
     "hash_mismatch": ("hashes",),
@@ -95,6 +101,10 @@ CHECKS_OF_KIND: Final[dict[str, tuple[str, ...]]] = {
     "index_wrong": ("search_index",),
     "row_not_authentic": ("rows",),
     "row_missing": ("rows",),
+    EVENT_CHANGED: ("security_events",),
+    EVENT_MISSING: ("security_events",),
+    EVENT_UNSEALED: ("security_events",),
+    EVENT_CONTRADICTED: ("security_events",),
     "unsealed": ("payloads",),
 }
 
@@ -134,9 +144,11 @@ INDEX_KINDS: Final = ("index_missing", "index_wrong")
 """The kinds of faults of the search index, which say nothing about the entries."""
 ROW_KINDS: Final = ("row_not_authentic", "row_missing")
 """The kinds of faults of rows that decide, which say nothing about the entries."""
+SECURITY_EVENT_KINDS: Final = (EVENT_CHANGED, EVENT_MISSING, EVENT_UNSEALED, EVENT_CONTRADICTED)
+"""The kinds of faults of security events, which say nothing about the entries."""
 ANCHOR_KINDS: Final = LogKinds(*(f"anchor_{name}" for name in LogKinds._fields))
 NO_ENTRY: Final = -1
-"""The seq of a fault that concerns no entry: of the anchor log, the index, rows that decide, or the whole trail."""
+"""The seq of a fault that concerns no entry: of the anchor log, the index, rows that decide, security events, or the whole trail."""
 
 LEAVES_UNCHECKED: Final[dict[str, tuple[str, ...]]] = {
     "leaf_malformed": ("signatures", "links", "payloads", "columns"),
@@ -199,6 +211,8 @@ class Checks(msgspec.Struct, frozen=True):
     """Whether the search index says what the entries say."""
     rows: Check = NOT_CHECKED
     """Whether each row by which the server decides was written by it."""
+    security_events: Check = NOT_CHECKED
+    """Whether each security event is as an entry of the trail sealed it."""
 
 
 class Result(msgspec.Struct, frozen=True):

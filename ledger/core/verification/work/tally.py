@@ -124,6 +124,11 @@ class Tally:
         )
         self.add_fault(TrailFault(start, kind, spell_range(start, self.last, state)))
 
+    @property
+    def is_damaged(self) -> bool:
+        """True if entries are missing or have faults, as far as they were added."""
+        return self._failed > 0 or self._missing > 0 or self._gap_from is not None
+
     def result(self) -> Result:
         """The verdict."""
         total = self._rows + self._missing
