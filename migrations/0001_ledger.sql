@@ -42,6 +42,8 @@ CREATE TABLE orgs (
     -- How much the org may append in a day (UTC): entries, and bytes of bodies; 0: any number.
     entries_a_day bigint NOT NULL DEFAULT 0 CHECK (entries_a_day >= 0),
     bytes_a_day   bigint NOT NULL DEFAULT 0 CHECK (bytes_a_day >= 0),
+    -- After how many days each of the org's API keys should be rotated; 0: their age does not matter.
+    max_key_age_days bigint NOT NULL DEFAULT 0 CHECK (max_key_age_days BETWEEN 0 AND 365),
     created_at  timestamptz NOT NULL DEFAULT now(),
     mac         bytea NOT NULL      -- see docs/format.md, "Rows that decide"
 );
@@ -321,7 +323,7 @@ GRANT SELECT, INSERT, UPDATE ON api_keys TO quire_server;
 -- On the tables that the signer reads, UPDATE is granted by column: whoever may UPDATE a table may lock
 -- all of it (LOCK TABLE), and so hold off every reader. No row can be given another org.
 GRANT SELECT, INSERT ON orgs, heads TO quire_server;
-GRANT UPDATE (name, entries_a_day, bytes_a_day, mac) ON orgs TO quire_server;
+GRANT UPDATE (name, entries_a_day, bytes_a_day, max_key_age_days, mac) ON orgs TO quire_server;
 GRANT SELECT, INSERT, UPDATE ON quota_uses TO quire_server;
 GRANT UPDATE (seq, entry_hash, anchored_at, erasures, revocations, frozen_at, frozen_reason) ON heads TO quire_server;
 GRANT SELECT, INSERT, DELETE ON subjects TO quire_server;

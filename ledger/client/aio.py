@@ -331,15 +331,17 @@ class AsyncLedgerClient:
         log_public: bool | None = None,
         entries_a_day: int | None = None,
         bytes_a_day: int | None = None,
+        max_key_age_days: int | None = None,
         org: str | None = None,
     ) -> models.Org:
-        """Rename an org (its slug stays), make its log public or private, or set its quota.
+        """Rename an org (its slug stays), make its log public or private, or set its limits.
 
         A quota is set with a platform key: entries and bytes of bodies in a day (UTC); 0: none.
+        API keys older than ``max_key_age_days`` should be rotated, 1 to 365; 0: any age will do.
         """
         slug = await self._slug(org)
         return await self._run(
-            routes.update_org(slug, name, log_public, entries_a_day, bytes_a_day)
+            routes.update_org(slug, name, log_public, entries_a_day, bytes_a_day, max_key_age_days)
         )
 
     async def thaw(self, reason: str, *, org: str | None = None) -> models.Org:

@@ -386,6 +386,7 @@ class Org(msgspec.Struct, frozen=True, kw_only=True):
     log_public: bool = False
     entries_a_day: int | None = None
     bytes_a_day: int | None = None
+    max_key_age_days: int | None = None
     warnings: list[str] = []
 
 

@@ -252,6 +252,7 @@ def update_org(
     log_public: bool | None,
     entries_a_day: int | None = None,
     bytes_a_day: int | None = None,
+    max_key_age_days: int | None = None,
 ) -> Call[models.Org]:
     """Change an org; None leaves a field as it is."""
     given = {
@@ -259,6 +260,7 @@ def update_org(
         "log_public": log_public,
         "entries_a_day": entries_a_day,
         "bytes_a_day": bytes_a_day,
+        "max_key_age_days": max_key_age_days,
     }
     changes = {field: value for field, value in given.items() if value is not None}
     return _send("PATCH", f"/v1/orgs/{segment(slug)}", _org, changes, repeatable=True)

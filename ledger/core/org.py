@@ -16,10 +16,11 @@ NO_QUOTA = Quota()
 
 
 class OrgFacts(NamedTuple):
-    """The facts about an org, none of which changes but the quota.
+    """The facts about an org, none of which changes but the quota and the greatest age of its keys.
 
     Entries below seq ``keys_lost_below`` are sealed with keys that were not restored,
-    except those of persons whose rows exist.
+    except those of persons whose rows exist. Keys older than ``max_key_age_days`` should be rotated; 0:
+    none.
     """
 
     id: int
@@ -28,3 +29,4 @@ class OrgFacts(NamedTuple):
     wrapped_key: bytes
     keys_lost_below: int = 0
     quota: Quota = NO_QUOTA
+    max_key_age_days: int = 0

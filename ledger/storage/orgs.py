@@ -17,7 +17,7 @@ ORGS: Final = DecidingTable(
     ("id",),
     (
         "slug", "name", "privacy", "wrapped_key", "log_public", "keys_lost_below",
-        "entries_a_day", "bytes_a_day",
+        "entries_a_day", "bytes_a_day", "max_key_age_days",
     ),
 )  # fmt: skip
 
@@ -34,6 +34,7 @@ class OrgRow(NamedTuple):
     keys_lost_below: int = 0
     entries_a_day: int = 0
     bytes_a_day: int = 0
+    max_key_age_days: int = 0
 
     def mac(self, row_key: bytes) -> bytes:
         """Return the MAC of the row."""
@@ -60,6 +61,7 @@ class OrgRecord(NamedTuple):
     keys_lost_below: int
     entries_a_day: int
     bytes_a_day: int
+    max_key_age_days: int
 
     def row(self) -> OrgRow:
         """Return the columns that a MAC covers."""
@@ -73,6 +75,7 @@ class OrgRecord(NamedTuple):
             self.keys_lost_below,
             self.entries_a_day,
             self.bytes_a_day,
+            self.max_key_age_days,
         )
 
     @classmethod
@@ -91,15 +94,15 @@ SELECT o.id, o.slug, o.name, o.privacy, o.wrapped_key, o.created_at, o.mac,
        -- An edited time that Python can't hold must not hide this org or fail the query for all.
        CASE WHEN h.anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN h.anchored_at ELSE 'epoch' END,
        h.frozen_at, h.frozen_reason, h.org_id IS NOT NULL, o.log_public,
-       o.keys_lost_below, o.entries_a_day, o.bytes_a_day
+       o.keys_lost_below, o.entries_a_day, o.bytes_a_day, o.max_key_age_days
 FROM orgs o LEFT JOIN heads h ON h.org_id = o.id"""
 # Nothing is inserted where the id or the slug is taken.
 INSERT_ORG: Final = """
 changed AS (
     INSERT INTO orgs (id, slug, name, privacy, wrapped_key, log_public, keys_lost_below,
-                      entries_a_day, bytes_a_day, mac)
+                      entries_a_day, bytes_a_day, max_key_age_days, mac)
     SELECT $1::bigint, $2::text, $3::text, $4::text, $5::bytea, $6::boolean, $7::bigint,
-           $8::bigint, $9::bigint, $10::bytea
+           $8::bigint, $9::bigint, $10::bigint, $11::bytea
     {source} ON CONFLICT DO NOTHING RETURNING id, mac, created_at
 ), org_head AS (
     INSERT INTO heads (org_id) SELECT id FROM changed
@@ -108,8 +111,9 @@ SLUG_TAKEN: Final = "SELECT EXISTS (SELECT FROM orgs WHERE slug = $1)"
 # Servers are notified when the transaction commits.
 CHANGE_ORG: Final = """
 changed AS (
-    UPDATE orgs o SET name = $2, log_public = $3, entries_a_day = $4, bytes_a_day = $5, mac = $6
-    {source} WHERE o.id = $1 AND o.mac = $7
+    UPDATE orgs o SET name = $2, log_public = $3, entries_a_day = $4, bytes_a_day = $5,
+                      max_key_age_days = $6, mac = $7
+    {source} WHERE o.id = $1 AND o.mac = $8
     RETURNING o.mac, o.created_at, pg_notify('quire_orgs', o.slug)
 )"""
 
@@ -140,12 +144,12 @@ async def add_head(database: Database, org_id: int) -> None:
 
 
 def alteration(row: OrgRow, mac: bytes, before: bytes) -> RowChange:
-    """Return the change of an org's name, of whether its log is public, and of its quota.
+    """Return the change of what may be changed of an org.
 
     It is refused unless the org's row has the MAC ``before``.
     """
-    values = row.id, row.name, row.log_public, row.entries_a_day, row.bytes_a_day, mac, before
-    return RowChange(CHANGE_ORG, values, mac)
+    values = row.id, row.name, row.log_public, row.entries_a_day, row.bytes_a_day
+    return RowChange(CHANGE_ORG, (*values, row.max_key_age_days, mac, before), mac)
 
 
 async def org_by_slug(database: Database, slug: str) -> OrgRecord | None:

@@ -27,8 +27,8 @@ _LOCK: Final = 7_305_804_405
 HEAD_SEQ: Final = "SELECT coalesce(max(seq), -1) FROM heads WHERE org_id = $1"
 ADD_ORG: Final = """
 INSERT INTO orgs (id, slug, name, privacy, wrapped_key, log_public, keys_lost_below,
-                  entries_a_day, bytes_a_day, created_at, mac)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO NOTHING"""
+                  entries_a_day, bytes_a_day, max_key_age_days, created_at, mac)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (id) DO NOTHING"""
 _NOW_US: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 # Processes that have an older state of this trail in memory discard it.
 SET_HEAD: Final = f"""

@@ -133,6 +133,7 @@ class Administration:
         name: str | None = None,
         log_public: bool | None = None,
         quota: tuple[int | None, int | None] = (None, None),
+        max_key_age_days: int | None = None,
         actor: str = SERVER,
         by: Principal | None = None,
     ) -> OrgRecord | None:
@@ -148,6 +149,9 @@ class Administration:
             log_public=record.log_public if log_public is None else log_public,
             entries_a_day=record.entries_a_day if quota[0] is None else quota[0],
             bytes_a_day=record.bytes_a_day if quota[1] is None else quota[1],
+            max_key_age_days=(
+                record.max_key_age_days if max_key_age_days is None else max_key_age_days
+            ),
         )
         mac = changed.mac(self.register.row_key)
         conflict = Conflict("the org was changed by another request; try again")
@@ -158,6 +162,7 @@ class Administration:
             "log_public": changed.log_public,
             "entries_a_day": changed.entries_a_day,
             "bytes_a_day": changed.bytes_a_day,
+            "max_key_age_days": changed.max_key_age_days,
         }
         change = Change([_org_row(changed, mac)], org_id=org_id)
         await self.record(ChangeKind.ORG_CHANGED, change, details, effect, actor, by=by)

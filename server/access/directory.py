@@ -187,6 +187,7 @@ class Directory:
             record.wrapped_key,
             record.keys_lost_below,
             _quota(record),
+            record.max_key_age_days,
         )
         # A record read before a change must not be cached after it.
         if forgotten == self._forgotten:

@@ -64,6 +64,8 @@ def test_reading_and_verifying(own: Own) -> None:
 
 def test_administration(own: Own) -> None:
     assert "Other" in own.quire("orgs", "rename", "Other")
+    assert "older than 30 days" in own.quire("orgs", "key-age", "--days", "30")
+    assert "older than" not in own.quire("orgs", "key-age", "--days", "0")
     made = json.loads(own.quire("keys", "create", "--name", "n", "--json"))
     assert made["id"] in own.quire("keys", "list")
     own.quire("keys", "revoke", made["id"])

@@ -175,6 +175,8 @@ def test_orgs(server: RunningServer) -> None:
         created = platform.create_org(slug, privacy="plain")
         assert (created.slug, created.name, created.privacy) == (slug, slug, "plain")
         assert platform.update_org(name="Renamed").name == "Renamed"
+        assert platform.update_org(max_key_age_days=30).max_key_age_days == 30
+        assert platform.update_org(max_key_age_days=0).max_key_age_days is None
         assert platform.org() == platform.org(slug)
         assert {slug, server.org} <= {org.slug for org in platform.orgs()}
         with pytest.raises(ConflictError):

@@ -14,6 +14,7 @@ from ledger.entry import rfc3339
 from server.access.keys.changes import AskedKey
 from tests.support.posting import problem_of
 from tests.support.serving import PeerAnswer, Server
+from tests.support.telling import own_payloads
 from tests.support.waiting import until
 
 DAY = timedelta(days=1)
@@ -66,7 +67,7 @@ def run(server: Server, work: Any) -> Any:
     return asyncio.run_coroutine_threadsafe(work, server.services._tasks[0].get_loop()).result(60)
 
 
-def ending(server: Server, org: tuple[str, str], after: timedelta, **more: Any) -> str:
+def ending(server: Server, org: tuple[str, str], after: timedelta | None, **more: Any) -> str:
     """A key that ends sooner than the API makes one."""
     services = server.services
     assert services is not None
@@ -149,6 +150,76 @@ def test_what_expires_soon_should_be_rotated(shared_server: Server, org: Any) ->
     soon, late = (make(shared_server, org, expires_in_days=days)["id"] for days in (14, 15))
     shown = {one["id"]: one["rotation_required"] for one in ask(shared_server, org).json()["keys"]}
     assert (shown[soon], shown[late], shown[key_id(org[1])]) == (True, False, False)
+
+
+def aged(server: Server, org: tuple[str, str], days: int, lasts: timedelta | None) -> str:
+    """The id of a key that was made some days ago."""
+    services = server.services
+    assert services is not None
+    changes = services.key_changes
+    changes.now = lambda: datetime.now(UTC) - days * DAY  # type: ignore[method-assign]
+    try:
+        return key_id(ending(server, org, lasts))
+    finally:
+        del changes.now
+
+
+def rotations(server: Server, org: tuple[str, str]) -> dict[str, bool]:
+    return {one["id"]: one["rotation_required"] for one in ask(server, org).json()["keys"]}
+
+
+def limit(server: Server, org: tuple[str, str], days: Any, key: str | None = None) -> PeerAnswer:
+    body = {"max_key_age_days": days}
+    return server.request("PATCH", f"/v1/orgs/{org[0]}", body, key=key or org[1])
+
+
+def test_a_key_older_than_its_org_allows_should_be_rotated(shared_server: Server, org: Any) -> None:
+    new = make(shared_server, org, expires_in_days=365)["id"]
+    old = aged(shared_server, org, 31, 365 * DAY)
+    lasting = aged(shared_server, org, 31, None)
+    over = aged(shared_server, org, 31, 30 * DAY)
+    every = {new, old, lasting, over}
+
+    def required() -> set[str]:
+        return {one for one, required in rotations(shared_server, org).items() if required} & every
+
+    assert required() == set()
+    shown = limit(shared_server, org, 30)
+    assert (shown.status, shown.json()["max_key_age_days"]) == (200, 30)
+    assert required() == {old, lasting}
+    changed = ask(shared_server, org, f"/{old}", "PATCH", body={"name": "renamed"}).json()
+    assert changed["rotation_required"]
+    assert limit(shared_server, org, 31).status == 200
+    assert required() == {old, lasting}
+    assert limit(shared_server, org, 32).status == 200
+    assert required() == set()
+    assert limit(shared_server, org, 1).status == 200
+    assert required() == {old, lasting}
+    assert ask(shared_server, org, f"/{lasting}", "DELETE").status == 204
+    assert required() == {old}
+    shown = limit(shared_server, org, 0)
+    assert (shown.status, shown.json()["max_key_age_days"]) == (200, None)
+    assert required() == set()
+
+
+def test_an_admin_sets_the_age_of_keys_which_is_told(shared_server: Server, org: Any) -> None:
+    for days in (-1, 366, 1.5, "30"):
+        refused(limit(shared_server, org, days), 400, "invalid-request")
+    refused(limit(shared_server, org, None), 400, "invalid-request", "max_key_age_days")
+    for role in ("member", "auditor", "viewer"):
+        key = make(shared_server, org, role=role)["key"]
+        refused(limit(shared_server, org, 30, key), 403, "forbidden")
+    assert limit(shared_server, org, 365).status == 200
+    path = f"/v1/orgs/{org[0]}"
+    renamed = shared_server.request("PATCH", path, {"name": "Renamed"}, key=org[1])
+    assert renamed.json()["max_key_age_days"] == 365
+    assert limit(shared_server, org, 7, shared_server.platform_key).status == 200
+    told = [
+        (entry["name"], entry["max_key_age_days"])
+        for entry in own_payloads(shared_server, "quire.org_changed", "system")
+        if entry["org"] == org[0]
+    ]
+    assert told == [(org[0], 365), ("Renamed", 365), ("Renamed", 7)]
 
 
 # Rotation

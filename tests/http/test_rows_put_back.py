@@ -127,6 +127,7 @@ ORG_CHANGES = {
     "wrapped key": "wrapped_key = (SELECT wrapped_key FROM orgs WHERE slug = 'system')",
     "log": "log_public = true",
     "lost keys": "keys_lost_below = 1000",
+    "age of keys": "max_key_age_days = 365",
     "mac": "mac = ''",
     "the MAC of another org": "mac = (SELECT mac FROM orgs WHERE slug = 'system')",
 }

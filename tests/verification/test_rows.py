@@ -44,7 +44,7 @@ NOW: Final = datetime(2026, 7, 3, 12, tzinfo=UTC)
 TODAY: Final = datetime.now(UTC).date()
 
 ROWS: Final[dict[str, tuple[Value, ...]]] = {
-    "orgs": (ORG.id, ORG.slug, "Acme", "sealed", ORG.wrapped_key, False, 0, 0, 0),
+    "orgs": (ORG.id, ORG.slug, "Acme", "sealed", ORG.wrapped_key, False, 0, 0, 0, 0),
     "api_keys": (
         "0123456789abcdef", ORG.id, "k", "viewer", b"s" * 32, NOW, "server", NOW, "10.0.0.0/8",
         None, None,
@@ -201,7 +201,7 @@ async def filled(database: clusters.Database) -> None:
             await made.insert(judged, row, judged.table.mac(ROW_KEY, *row))
             if judged.table == ORGS:
                 for org_id, slug in ((OTHER, "other"), (SYSTEM, "system")):
-                    other = (org_id, slug, "", "plain", b"", False, 0, 0, 0)
+                    other = (org_id, slug, "", "plain", b"", False, 0, 0, 0, 0)
                     await made.insert(judged, other, ORGS.mac(ROW_KEY, *other))
     await persons(database)
 

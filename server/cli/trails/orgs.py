@@ -92,6 +92,22 @@ def quota(
         _show(client.update_org(entries_a_day=entries, bytes_a_day=size), as_json)
 
 
+@click.command("key-age")
+@org_argument
+@click.option(
+    "--days",
+    type=click.IntRange(0, 365),
+    required=True,
+    help="Days after which a key should be rotated; 0: any age will do.",
+)
+@output.json_option
+@client_command
+def key_age(connection: Connection, org: str, days: int, as_json: bool) -> None:
+    """Set the age from which API keys of an org are shown as to be rotated."""
+    with connection.client(org) as client:
+        _show(client.update_org(max_key_age_days=days), as_json)
+
+
 @click.command()
 @org_argument
 @click.option("--reason", required=True, help="Why the org is thawed; recorded as an entry.")
@@ -117,6 +133,10 @@ def _entries(org: Org) -> int:
     return org.head.seq + 1 if org.head else 0
 
 
+def _days(count: int) -> str:
+    return "1 day" if count == 1 else f"{count} days"
+
+
 def _show(org: Org, as_json: bool) -> None:
     if as_json:
         output.print_json(org)
@@ -132,6 +152,8 @@ def _show(org: Org, as_json: bool) -> None:
         fields.append(("Entries a day", f"{org.entries_a_day:,} at most"))
     if org.bytes_a_day:
         fields.append(("Bytes a day", f"{org.bytes_a_day:,} at most"))
+    if org.max_key_age_days:
+        fields.append(("Rotate keys", f"older than {_days(org.max_key_age_days)}"))
     if org.head and org.head.entry_hash:
         fields.append(("Head", org.head.entry_hash))
     if org.frozen:

@@ -15,6 +15,10 @@ orgs = LazyGroup(
         "quota": Command(
             "server.cli.trails.orgs:quota", "Set how much may be appended to an org in a day."
         ),
+        "key-age": Command(
+            "server.cli.trails.orgs:key_age",
+            "Set the age from which API keys should be rotated.",
+        ),
         "events": Command(
             "server.cli.trails.oversight:events", "List the security events of an org."
         ),

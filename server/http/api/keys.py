@@ -111,7 +111,8 @@ class KeyBody(Struct):
     revoked_at: Annotated[TimeText | None, Meta(examples=[None, TIME_EXAMPLE])]
     """When the key was revoked; null: it was not."""
     rotation_required: Annotated[bool, Meta(examples=[False])]
-    """Whether the key is valid and should be rotated now: it expires within 14 days."""
+    """Whether the key is valid and should be rotated now: it expires within 14 days, or is older than
+    the org's ``max_key_age_days``."""
     authentic: Annotated[bool, Meta(examples=[True])]
     """Whether this server wrote what the database says of the key; if not, the key is refused."""
 
@@ -181,10 +182,17 @@ class WhoAmI(Struct):
     """When the key expires; null: never."""
 
 
-def ends_soon(key: ApiKeyRow, now: datetime) -> bool:
-    """Return whether a key is valid and should be rotated now."""
-    over = key.revoked_at is not None or key.rotated_to is not None
-    return not over and key.expires_at is not None and now < key.expires_at <= now + SOON
+def should_rotate(key: ApiKeyRow, now: datetime, max_age_days: int = 0) -> bool:
+    """Return whether a key is valid and should be rotated now.
+
+    ``max_age_days`` is the greatest age of the keys of its org; 0: any.
+    """
+    if key.revoked_at is not None or key.rotated_to is not None:
+        return False
+    if key.expires_at is not None and not now < key.expires_at:
+        return False
+    is_old = max_age_days > 0 and now > key.created_at + timedelta(days=max_age_days)
+    return is_old or (key.expires_at is not None and key.expires_at <= now + SOON)
 
 
 def ranges_of(key: ApiKeyRow) -> list[str]:
@@ -192,8 +200,8 @@ def ranges_of(key: ApiKeyRow) -> list[str]:
     return [each for each in key.allowed_cidrs.split(",") if each]
 
 
-def key_body(key: ApiKeyRecord, now: datetime) -> KeyBody:
-    """Return a key as the API shows it at a time."""
+def key_body(key: ApiKeyRecord, now: datetime, max_age_days: int) -> KeyBody:
+    """Return a key as the API shows it at a time; ``max_age_days`` as of :func:`should_rotate`."""
     row = key.row
     return KeyBody(
         row.id,
@@ -206,7 +214,7 @@ def key_body(key: ApiKeyRecord, now: datetime) -> KeyBody:
         _time(key.last_used_at),
         row.rotated_to,
         _time(row.revoked_at),
-        ends_soon(row, now),
+        should_rotate(row, now, max_age_days),
         key.is_authentic,
     )
 

@@ -14,6 +14,7 @@ from server.access.directory import SLUG
 
 SLUG_FORM = "1 to 63 lower-case letters, digits and hyphens, with a letter or digit at each end"
 Quota = Annotated[int, Meta(ge=0, le=2**53 - 1, examples=[1_000_000])]
+KeyAge = Annotated[int, Meta(ge=0, le=365, examples=[90])]
 Name = Annotated[str, Meta(min_length=1, max_length=200, examples=["Acme Ltd"])]
 Privacy = Annotated[
     Literal["sealed", "plain"],
@@ -55,6 +56,9 @@ class ChangeOrg(Struct, forbid_unknown_fields=True):
     bytes_a_day: Quota | None = None
     """How many bytes of bodies, refused ones too, may be sent to be appended in a day (UTC); 0: any
     number; null: unchanged. Only with a platform key."""
+    max_key_age_days: KeyAge | None = None
+    """After how many days each API key of the org should be rotated, 1 to 365; 0: its age does not
+    matter; null: unchanged."""
 
 
 class ThawOrg(Struct, forbid_unknown_fields=True):
@@ -110,6 +114,8 @@ class OrgBody(Struct):
     """How many entries may be appended in a day (UTC); null: any number."""
     bytes_a_day: Annotated[int, Meta(examples=[1_000_000_000])] | None
     """How many bytes of bodies may be sent to be appended in a day (UTC); null: any number."""
+    max_key_age_days: Annotated[int, Meta(examples=[90])] | None
+    """After how many days each API key should be rotated; null: its age does not matter."""
     warnings: (
         list[Annotated[str, Meta(examples=["what was public can't be taken back"])]] | UnsetType
     ) = UNSET
@@ -149,4 +155,5 @@ def org_body(org: OrgRecord) -> OrgBody:
         org.log_public,
         org.entries_a_day or None,
         org.bytes_a_day or None,
+        org.max_key_age_days or None,
     )

@@ -99,7 +99,7 @@ async def list_keys(
     keys = await services.authenticator.keys.page(tenant.id, clean("cursor", cursor), limit)
     now = _now(services)
     following = keys[-1].id if len(keys) == limit else None
-    return KeyList([key_body(key, now) for key in keys], following)
+    return KeyList([key_body(key, now, tenant.max_key_age_days) for key in keys], following)
 
 
 @patch(
@@ -131,7 +131,7 @@ async def change_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> KeyBo
         ),
     )
     _announce(services, key_id)
-    return key_body(key._replace(row=changed), _now(services))
+    return key_body(key._replace(row=changed), _now(services), tenant.max_key_age_days)
 
 
 @post(

@@ -122,13 +122,14 @@ async def get_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     ),
 )
 async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
-    """Change an org's display name, whether its log is public, or (platform key) its quota."""
+    """Change an org's name, its public log, the age of its keys, or (platform key) its quota."""
     tenant, principal = org_of(request, org)
     data: ChangeOrg = await json_body(request)
     quota = data.entries_a_day, data.bytes_a_day
-    if (data.name, data.log_public, *quota) == (None,) * 4:
+    if (data.name, data.log_public, data.max_key_age_days, *quota) == (None,) * 5:
         raise BadRequest(
-            "give name, log_public, entries_a_day or bytes_a_day: nothing else of an org can be changed"
+            "give name, log_public, max_key_age_days, entries_a_day or bytes_a_day: nothing else of an "
+            "org can be changed"
         )
     if quota != (None, None):
         principal.require(May.PLATFORM)
@@ -142,6 +143,7 @@ async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
             name=name,
             log_public=data.log_public,
             quota=quota,
+            max_key_age_days=data.max_key_age_days,
             actor=actor_of(request),
             by=by,
         ),

@@ -59,6 +59,8 @@ class OrgChanged(Registered, kw_only=True, omit_defaults=True):
     """How many entries may be appended in a day; 0: any number."""
     bytes_a_day: Count
     """How many bytes may be sent in a day; 0: any number."""
+    max_key_age_days: Count
+    """After how many days each API key should be rotated; 0: its age does not matter."""
 
 
 class KeyChange(Registered, kw_only=True, omit_defaults=True):
