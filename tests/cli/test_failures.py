@@ -59,6 +59,15 @@ def test_an_unreachable_server_is_one_line(nowhere: str) -> None:
     assert KEY not in result.output
 
 
+def test_a_key_of_an_auditor_that_never_expires_is_refused_before_the_server_is_asked(
+    nowhere: str,
+) -> None:
+    asked = ("keys", "create", "acme", "--name", "n", "--role", "auditor", "--never")
+    result = invoke(*asked, "--url", nowhere, settings={"QUIRE_API_KEY": KEY})
+    assert result.exit_code == 2
+    assert "A key of the role auditor must expire: give --expires-in DAYS." in result.stderr
+
+
 def test_an_append_with_an_unusable_key_is_refused(nowhere: str) -> None:
     settings = {"QUIRE_API_KEY": "no key at all"}
     done = run("append", "demo", "--url", nowhere, settings=settings, stdin=b"{}\n")

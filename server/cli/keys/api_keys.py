@@ -8,6 +8,7 @@ import click
 
 from ledger.client import ApiKey
 from ledger.client.models import Role
+from server.access.rights import MUST_EXPIRE
 from server.cli.base import output
 from server.cli.base.arguments import org_argument
 from server.cli.base.connection import Connection, client_command
@@ -61,6 +62,8 @@ def create(
     """
     if never and expires_in is not None:
         raise click.UsageError("Give --expires-in or --never, not both.")
+    if never and role in MUST_EXPIRE:
+        raise click.UsageError(f"A key of the role {role} must expire: give --expires-in DAYS.")
     days = None if never else expires_in or 90
     with connection.client(org) as client:
         key = client.create_key(name, role, expires_in_days=days, allowed_cidrs=allow)
