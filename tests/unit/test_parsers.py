@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from ledger import event
 from ledger.errors import InvalidEvent, PayloadTooLarge, QueueFull
 from ledger.intake import BodyForm, IntakeLimits, ParserLost, ParserPool, parse_body, pool
+from ledger.misspelt import KnownNames
 from ledger.workers import WorkerProcess
 from server.http.bodies.parsing import LoopTurns
 from server.http.bodies.refused import BURST_BYTES, FORGIVEN_RATE, RefusedBytes
@@ -46,7 +48,11 @@ async def parsers() -> AsyncIterator[ParserPool]:
     await made.close()
 
 
-async def test_a_parser_gives_the_same_events_and_errors(parsers: ParserPool) -> None:
+async def test_a_parser_gives_the_same_events_and_errors(
+    parsers: ParserPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Which names are unfamiliar depends on those that a process has judged before.
+    monkeypatch.setattr(event, "_known_names", KnownNames(event.FIELD_NAMES))
     for form, body in BODIES:
 
         async def here(form: BodyForm = form, body: bytes = body) -> Any:
@@ -55,7 +61,8 @@ async def test_a_parser_gives_the_same_events_and_errors(parsers: ParserPool) ->
         async def there(form: BodyForm = form, body: bytes = body) -> Any:
             return await parsers.parse(1, form, body, LIMITS)
 
-        assert await outcome(there) == await outcome(here), body[:80]
+        same = await outcome(there) == await outcome(here)
+        assert same, body[:80]  # a difference of thousands of events takes hours to show
 
 
 async def test_the_class_of_an_error_is_kept(parsers: ParserPool) -> None:
