@@ -257,5 +257,5 @@ class RightRows:
         )
         if right:
             self.seals.add(leaves, plain)
-            self.sealing.add(lines, leaves, span.payloads)
+            self.sealing.add(leaves, span.payloads)
         return digests if right else None

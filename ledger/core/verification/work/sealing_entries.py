@@ -33,13 +33,11 @@ class SealingEntries:
     def __init__(self) -> None:
         self._found: list[SealingEntry] = []
 
-    def add(self, lines: bytes, leaves: Sequence[Leaf], payloads: Sequence[bytes]) -> None:
-        """Add those of some right entries; ``lines`` are their leaves as bytes."""
-        if IN_LEAF not in lines:
-            return
-        for leaf, payload in zip(leaves, payloads, strict=True):
-            if leaf.event_type == SECURITY_EVENTS:
-                self._add(leaf.seq, leaf.payload.seal, payload)
+    def add(self, leaves: Sequence[Leaf], payloads: Sequence[bytes]) -> None:
+        """Add those of some right entries, whose seqs follow each other."""
+        # Every entry of a verification passes here: 30 ns, a third of a search in the leaves' bytes.
+        for leaf in [leaf for leaf in leaves if leaf.event_type == SECURITY_EVENTS]:
+            self._add(leaf.seq, leaf.payload.seal, payloads[leaf.seq - leaves[0].seq])
 
     def add_single(self, entry: StoredEntry, *, is_right: bool) -> None:
         """Add an entry that was checked by itself, if it is one of them."""
