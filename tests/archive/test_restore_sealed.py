@@ -61,6 +61,85 @@ async def read(
     return shown
 
 
+async def keep_keys(server: Server, to: Database) -> None:
+    """Bring the tables of a backup into another database."""
+    source = await asyncpg.connect(server.database.superuser_url)
+    target = await asyncpg.connect(to.superuser_url)
+    try:
+        for table in KEPT:
+            rows = await source.fetch(f"SELECT * FROM {table}")
+            await target.copy_records_to_table(table, records=[tuple(row) for row in rows])
+    finally:
+        await source.close()
+        await target.close()
+
+
+async def add_event(server: Server, database: Database) -> int:
+    """Store an older security event of the org; return its number."""
+    url = database.superuser_url
+    connection = await asyncpg.connect(url)
+    try:
+        number: int = await connection.fetchval(
+            "INSERT INTO security_events (at, org_id, kind, detail) "
+            "SELECT now() - interval '1 hour', id, 'made_up', $2 FROM orgs WHERE slug = $1 RETURNING id",
+            server.org,
+            url,
+        )
+    finally:
+        await connection.close()
+    return number
+
+
+async def verify(one: Server, org: str) -> Any:
+    """The result of a full verification, which seals the events that are due."""
+    path = f"/v1/orgs/{org}/verifications?wait=60"
+    answer = await asyncio.to_thread(one.request, "POST", path, {}, key=one.platform_key)
+    assert answer.status == 200, answer.body
+    return answer.json()["result"]
+
+
+@pytest.fixture
+async def event_before(server: Server) -> int:
+    """The number of an event that the first entry of the trail seals."""
+    number = await add_event(server, server.database)
+    found = await verify(server, server.org)
+    assert found["checks"]["security_events"] is True
+    return number
+
+
+async def test_events_that_did_not_come_back_are_not_called_removed(
+    event_before: int,
+    server: Server,
+    sealed_records: list[str],
+    folder: Target,
+    migrated_database: Database,
+    tmp_path: Path,
+) -> None:
+    assert len(sealed_records) == 3
+    await keep_keys(server, migrated_database)
+    await restored(server, folder, migrated_database)
+    again = await asyncio.to_thread(
+        start_server, migrated_database, tmp_path / "again", checkpoints=False
+    )
+    try:
+        found = await verify(again, server.org)
+        assert (found["checks"]["security_events"], found["errors"]) == ("not_checked", [])
+        assert "came back from its archive" in found["reasons"]["security_events"]
+        # The new database gives the numbers again, from 1 on.
+        new = [await add_event(server, migrated_database) for _ in range(event_before)]
+        assert event_before in new
+        found = await verify(again, server.org)
+        assert (found["checks"]["security_events"], found["errors"]) == ("not_checked", [])
+        owner = await asyncpg.connect(migrated_database.superuser_url)
+        await owner.execute("DELETE FROM security_events WHERE id = $1", new[-1])
+        await owner.close()
+        (fault,) = (await verify(again, server.org))["errors"]
+        assert fault["kind"] == "event_missing"
+        assert fault["reason"].startswith(f"security event {new[-1]} was removed")
+    finally:
+        await asyncio.to_thread(again.stop)
+
+
 async def test_without_a_backup_sealed_payloads_stay_sealed(
     server: Server,
     sealed_records: list[str],
@@ -84,15 +163,7 @@ async def test_with_the_keys_of_a_backup_it_opens(
     migrated_database: Database,
     tmp_path: Path,
 ) -> None:
-    source = await asyncpg.connect(server.database.superuser_url)
-    target = await asyncpg.connect(migrated_database.superuser_url)
-    try:
-        for table in KEPT:
-            rows = await source.fetch(f"SELECT * FROM {table}")
-            await target.copy_records_to_table(table, records=[tuple(row) for row in rows])
-    finally:
-        await source.close()
-        await target.close()
+    await keep_keys(server, migrated_database)
     assert (await restored(server, folder, migrated_database)).with_keys
     shown = await read(server, migrated_database, tmp_path / "again", sealed_records)
     texts = [entry["payload"]["text"] for entry in shown]

@@ -18,6 +18,7 @@ from ledger.storage.acknowledged_events import EventFilter
 from ledger.storage.database import Database as Storage
 from server.oversight.acts import event_table
 from server.trails.services import Services
+from tests.cli.commands import call
 from tests.support.blocks import flip, remove
 from tests.support.clusters import blocking
 from tests.support.serving import Server
@@ -329,3 +330,20 @@ def test_what_an_archive_did_not_bring_back_is_not_accused(desk: Desk) -> None:
 
     found = desk.run(opened(desk, restored=2, open=closed))
     assert (found.verdict, found.checks.security_events) == ("verified", "not_checked")
+
+
+def test_the_command_line_names_events_and_what_seals_them(desk: Desk) -> None:
+    numbers = desk.happen(4)
+    desk.seal()
+    desk.sql("UPDATE security_events SET detail = 'x' WHERE id = $1", numbers[2])
+    settings = {"QUIRE_URL": desk.server.url, "QUIRE_API_KEY": desk.key, "COLUMNS": "2000"}
+    own = call("entries", "list", desk.org, "--own", settings=settings)
+    first = "; ".join(f"{number} made_up (medium)" for number in numbers[:3])
+    assert f"sealed 4 security events: {first} and 1 more" in own.stdout.decode()
+    verdict = call("verify", desk.org, settings=settings)
+    text = " ".join(verdict.stdout.decode().split())
+    assert (verdict.returncode, verdict.stderr) == (1, b"")
+    assert "Faults 1, none of them in an entry" in text
+    assert "security_events" in text
+    changed = f"security event {numbers[2]} was changed in the database"
+    assert f"- event_changed {changed}: entry 1 sealed another digest" in text

@@ -135,9 +135,10 @@ class EventCheck:
             reason = f"was changed in the database: entry {said[-1].seq} sealed another digest"
             self._add(EVENT_CHANGED, row.id, reason)
         else:
-            # Numbers are given again after a restore: what was said is of an event that is not here.
-            self._not_here += len(said) > 0
             self._judge_unsealed(row)
+        # Numbers are given again after a restore: an entry before it may seal another event.
+        before = [one for one in said if one.seq < self._trust.restored]
+        self._not_here += any(one.digest != digest and one.at_us != at_us for one in before)
 
     def _judge_unsealed(self, row: SecurityEventRow) -> None:
         if self._trust.settled <= row.at <= self._trust.now + AHEAD:
