@@ -11,11 +11,13 @@ import pytest
 
 from server.trails.own.payloads import BUNDLED, OPENED, READS, REFUSED, VERIFIED
 from server.trails.services import Services
+from tests.support.blocks import raw_bit
 from tests.support.clusters import blocking
 from tests.support.offices import office
 from tests.support.qwed_log import verdict
 from tests.support.serving import Server
 from tests.support.signing import fetch
+from tests.support.tampering import change_newest, tamper
 from tests.support.telling import LATER, own_payloads, run_in, tell
 
 
@@ -197,6 +199,24 @@ def test_a_changed_row_tells_nothing_and_is_reported(watched: Watched) -> None:
     assert watched.own(READS) == []
     events = watched.get("/security-events?kind=row_not_authentic")["events"]
     assert events[0]["detail"].startswith("rows of table pending_acts")
+
+
+def test_an_org_whose_trail_is_damaged_keeps_no_other_from_being_told(watched: Watched) -> None:
+    damaged = Watched(watched.server, *watched.server.create_org())
+    damaged.get("/head")
+    watched.tell()
+    flipped = change_newest(raw_bit, "ends", 11)
+    tamper(watched.server.database, damaged.org, flipped)
+    damaged.get("/head")
+    watched.run(watched.services.own.flush())
+    watched.get("/head")
+    watched.tell()
+    (summary,) = watched.own(READS)
+    assert any(one["route"] == "getHead" for one in summary["reads"])
+    tamper(watched.server.database, damaged.org, flipped)
+    known = len(damaged.own(READS))
+    watched.tell()
+    assert len(damaged.own(READS)) == known + 1, "what waited is told"
 
 
 def test_two_processes_tell_each_act_once(watched: Watched) -> None:

@@ -15,10 +15,18 @@ from typing import Final
 import msgspec
 import structlog
 
+from ledger.core.lasting import LastingByKey
 from ledger.core.org import OrgFacts
 from ledger.core.reading.trail import TrailReader
 from ledger.core.sealing.sealer import Sealer
-from ledger.errors import AppendRefused, FormatError, QuireError, SealingError
+from ledger.errors import (
+    AppendRefused,
+    DatabaseUnavailable,
+    FormatError,
+    OutcomeUnknown,
+    QuireError,
+    SealingError,
+)
 from ledger.storage.pending_acts import PendingAct, PendingActs, PendingGroup
 from ledger.storage.trail import AppendTransaction
 from server import metrics
@@ -68,6 +76,9 @@ class OwnEntries:
         self._sealer = sealer
         self._runs = runs
         self._batch = timedelta(seconds=batch_s)
+        self._waits = LastingByKey(
+            "own entries of an org can't be written", "they are written again", quiet_s=batch_s
+        )
         self._flushing = asyncio.Lock()
         self._unstored: deque[list[PendingAct]] = deque()
 
@@ -91,7 +102,10 @@ class OwnEntries:
             log.warning("reads and refusals were too many to be recorded", lost=lost)
 
     async def write_due(self, now: datetime | None = None) -> int:
-        """Write all that is due as entries; return their number. Raises StorageError."""
+        """Write all that is due as entries; return their number.
+
+        Raises StorageError for a database that is away; what hinders one org hinders no other.
+        """
         now = now or datetime.now(UTC)
         written = 0
         for group in await self._pending.groups():
@@ -103,6 +117,11 @@ class OwnEntries:
                     written += count
             except AppendRefused as error:
                 log.info("own entries wait", org_id=group.org_id, kind=group.kind, why=str(error))
+            except (DatabaseUnavailable, OutcomeUnknown):
+                raise
+            except QuireError as error:  # such as a damaged trail: others are told all the same
+                self._waits.failed(group[:2], log.warning, str(error), org_id=group.org_id)
+        self._waits.all_fine()
         return written
 
     def _due_before(self, group: PendingGroup, now: datetime) -> datetime | None:
