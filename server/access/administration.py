@@ -185,15 +185,19 @@ class Administration:
             return record
         return None
 
-    async def restored(self, slug: str) -> None:
-        """Register the row of an org that came back from its archive, and forget its older rows.
+    async def restored(self, slug: str, *, from_archive: bool = False) -> None:
+        """Register the row of an org that came back, and forget its older rows.
 
-        Its API keys, and its freeze, are those that the archive does not have.
+        Its API keys, and its freeze, are those that a backup or the archive does not have. If it
+        came ``from_archive``, or this register has never known it, its security events did not come
+        back either: the entry says how many entries did.
         """
         record = await orgs.org_by_slug(self.database, slug)
         if record is None or not record.is_authentic(self.register.row_key):
             raise Conflict(f'the row of org "{slug}" is missing or was not written by this server')
-        entries = await last_seq(self.database, record.id) + 1
+        entries = None
+        if from_archive or not self.register.has(ORGS, slug):
+            entries = await last_seq(self.database, record.id) + 1
         change = Change([_org_row(record.row(), record.mac)], org_id=record.id, entries=entries)
         await self.record(ChangeKind.ORG_RESTORED, change, {"org": slug})
         if slug == SYSTEM_ORG:

@@ -166,6 +166,8 @@ async def test_a_restored_org_is_registered_with_what_came_back(
     async with office(database, tmp_path) as at:
         org = await at.new_org()
         await at.work.restored(org.slug)
+        assert (await at.recorded()).state.restored == {}, "its row was put back by an operator"
+        await at.work.restored(org.slug, from_archive=True)
         await at.append(org, "anna")
         assert (await at.recorded()).state.restored == {org.id: 4}
         assert await at.work.register.store_snapshot()

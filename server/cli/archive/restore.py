@@ -178,7 +178,7 @@ async def _finish(settings: Settings, url: str, orgs: Sequence[str]) -> None:
             database, keyring, secrets.master_key, None, adopts=True
         ) as administration:
             for slug in sorted(orgs, key=lambda slug: slug != SYSTEM_ORG):
-                await administration.restored(slug)
+                await administration.restored(slug, from_archive=True)
     finally:
         await database.close()
 

@@ -18,14 +18,21 @@ from server.cli.base.server_settings import read_settings
     type=click.Path(path_type=Path),
     help="Data directory of the server (QUIRE_DATA_DIR, .quire).",
 )
-def adopt(org: str, data_dir: Path | None) -> None:
+@click.option(
+    "--from-archive",
+    is_flag=True,
+    help="The org came back from its archive, by a restore that was interrupted.",
+)
+def adopt(org: str, data_dir: Path | None, from_archive: bool) -> None:
     """Take the row of ORG that stands in the database for its newest.
 
     For an org whose older row came back from a backup, or whose restore from the archive was
     interrupted. The row must be one that this server wrote. The org's API keys and its freeze no
-    longer count: create new keys.
+    longer count: create new keys. With --from-archive, security events that are not here are not
+    taken for removed ones.
     """
     administered(
-        read_settings({"data_dir": data_dir}), lambda work: work.administration.restored(org)
+        read_settings({"data_dir": data_dir}),
+        lambda work: work.administration.restored(org, from_archive=from_archive),
     )
     output.print_message(f"The row of {org} counts again. Create new API keys for it.")
