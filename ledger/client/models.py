@@ -374,6 +374,7 @@ class Freeze(msgspec.Struct, frozen=True, kw_only=True):
 class Org(msgspec.Struct, frozen=True, kw_only=True):
     """A tenant; ``head`` is None while its trail is empty.
 
+    ``authentic`` is False in a list if its row was changed in the database: it is refused.
     ``warnings`` describe consequences of the change that was just made.
     """
 
@@ -387,6 +388,7 @@ class Org(msgspec.Struct, frozen=True, kw_only=True):
     entries_a_day: int | None = None
     bytes_a_day: int | None = None
     max_key_age_days: int | None = None
+    authentic: bool = True
     warnings: list[str] = []
 
 

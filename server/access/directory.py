@@ -128,17 +128,21 @@ class Directory:
         """Return the row of an org with its head, None if there is none. Raises RowNotAuthentic."""
         return await self._authentic(lambda: orgs.org_by_id(self._database, org_id))
 
-    async def listed(self, after_slug: str, limit: int) -> list[OrgRecord]:
-        """Return orgs in the order of their slugs; those with a forged row too, which are reported."""
+    async def listed(self, after_slug: str, limit: int) -> list[tuple[OrgRecord, bool]]:
+        """Return orgs in the order of their slugs, each with whether its row is right.
+
+        Those with a forged row are reported.
+        """
 
         async def read() -> list[OrgRecord]:
             return await orgs.list_orgs(self._database, after_slug, limit)
 
         records = await self._register.settled(read, _facts)
-        for record in records:
-            if not self._is_right(record):
+        found = [(record, self._is_right(record)) for record in records]
+        for record, is_right in found:
+            if not is_right:
                 self._report(record)
-        return records
+        return found
 
     async def _authentic(self, find: Callable[[], Awaitable[OrgRecord | None]]) -> OrgRecord | None:
         async def read() -> list[OrgRecord]:

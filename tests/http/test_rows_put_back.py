@@ -146,6 +146,14 @@ def test_a_changed_org_is_refused_and_no_other_is(
     anonymous = fresh.request("GET", f"/v1/orgs/{org}/log/checkpoint")
     assert anonymous.status == 401
     reported(server, org)
+    listed: dict[str, bool] = {}
+    for slug in (org, other):
+        path = f"/v1/orgs?limit=1&cursor={slug[:-1]}"  # the next slug after it
+        listed |= {
+            one["slug"]: one["authentic"]
+            for one in server.request("GET", path, key=server.platform_key).json()["orgs"]
+        }
+    assert listed == {org: False, other: True}
 
 
 def test_an_org_whose_older_row_is_put_back_is_refused(server: Server, fresh: FreshProcess) -> None:

@@ -5,6 +5,10 @@ could hide or forge lines on an operator's terminal.
 """
 
 from datetime import UTC, datetime
+from typing import Final
+
+FORGED: Final = "refused: changed in the database"
+"""The state of what a row says that this server did not write."""
 
 
 def printable(text: str, *, keep_lines: bool = False) -> str:

@@ -12,9 +12,8 @@ from server.access.rights import MUST_EXPIRE
 from server.cli.base import output
 from server.cli.base.arguments import org_argument
 from server.cli.base.connection import Connection, client_command
-from server.cli.base.text import moment
+from server.cli.base.text import FORGED, moment
 
-FORGED: Final = "refused: changed in the database"
 _KEY_ID: Final = re.compile(r"[0-9a-f]{16}")
 
 _allow = click.option(

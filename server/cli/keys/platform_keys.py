@@ -17,8 +17,7 @@ from server.cli.base.administered import AdministrativeWork, administered
 from server.cli.base.private_file import locked_directory, replace_private_file
 from server.cli.base.root import CommandFailure
 from server.cli.base.server_settings import read_settings
-from server.cli.base.text import count, moment
-from server.cli.keys.api_keys import FORGED
+from server.cli.base.text import FORGED, count, moment
 from server.settings import Settings
 from server.settings.data_dir import make_data_dir
 

@@ -6,7 +6,7 @@ from ledger.client import Org
 from server.cli.base import output
 from server.cli.base.arguments import org_argument
 from server.cli.base.connection import Connection, client_command
-from server.cli.base.text import moment
+from server.cli.base.text import FORGED, moment
 
 
 @click.command()
@@ -126,6 +126,8 @@ def thaw(connection: Connection, org: str, reason: str, as_json: bool) -> None:
 def _row(org: Org) -> tuple[str, ...]:
     entries = f"{_entries(org):,}"
     state = "frozen" if org.frozen else "open"
+    if not org.authentic:
+        state = FORGED
     return org.slug, org.name, org.privacy, entries, moment(org.created_at)[:10], state
 
 

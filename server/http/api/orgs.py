@@ -116,6 +116,9 @@ class OrgBody(Struct):
     """How many bytes of bodies may be sent to be appended in a day (UTC); null: any number."""
     max_key_age_days: Annotated[int, Meta(examples=[90])] | None
     """After how many days each API key should be rotated; null: its age does not matter."""
+    authentic: Annotated[bool, Meta(examples=[True])]
+    """Whether this server wrote what the database says of the org; if not, requests to it are
+    refused, and only the list shows it."""
     warnings: (
         list[Annotated[str, Meta(examples=["what was public can't be taken back"])]] | UnsetType
     ) = UNSET
@@ -140,8 +143,8 @@ def head_body(seq: int, entry_hash: bytes, anchored_at: datetime) -> HeadBody:
     )
 
 
-def org_body(org: OrgRecord) -> OrgBody:
-    """Return an org as the API shows it."""
+def org_body(org: OrgRecord, authentic: bool = True) -> OrgBody:
+    """Return an org as the API shows it; ``authentic``: its row is right."""
     frozen = None
     if org.frozen_at is not None:
         frozen = Frozen(rfc3339(org.frozen_at), org.frozen_reason or "")
@@ -156,4 +159,5 @@ def org_body(org: OrgRecord) -> OrgBody:
         org.entries_a_day or None,
         org.bytes_a_day or None,
         org.max_key_age_days or None,
+        authentic,
     )

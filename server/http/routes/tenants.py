@@ -99,8 +99,8 @@ async def list_orgs(request: HttpRequest, cursor: SlugCursor = None, limit: Limi
     """List orgs in the order of their slugs (platform key)."""
     directory = services_of(request).directory
     records = await directory.listed(clean("cursor", cursor or ""), limit)
-    following = records[-1].slug if len(records) == limit else None
-    return OrgList([org_body(record) for record in records], following)
+    following = records[-1][0].slug if len(records) == limit else None
+    return OrgList([org_body(*found) for found in records], following)
 
 
 @get("/v1/orgs/{org:str}", operation_id="getOrg", opt=asks(May.READ))
