@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from ledger.core.lasting import GRACE_S
 from tests.support.clusters import Database, OwnCluster, blocking
 from tests.support.load import Load
 from tests.support.quire_process import QuireProcess, eager_process
@@ -26,6 +27,8 @@ from tests.support.signing import fetch
 from tests.support.waiting import until
 
 ENTRIES = 40
+RESTARTS = 6
+"""So often a restart is tried until one takes less than GRACE_S, on a machine with other work."""
 BESIDE = ("signer", "archiver", "indexer", "retention")
 PATIENCE_S = 60.0
 BANNER = ("Quire serves", "  ", "Append an event", "Verify the whole", "Stop with")
@@ -129,15 +132,22 @@ def test_a_database_that_is_restarted(own_cluster: OwnCluster, data_dir: Path) -
     server = eager_process(data_dir.with_name(f"{data_dir.name}-server"), own_cluster.server_url, 2)
     server.start()
     slug, key = server.create_org("sealed")
+    noise = 0
     with Load(server.url, slug, key, bare=0).running() as load:
         load.wait_for(ENTRIES)
-        own_cluster.stop()
-        own_cluster.start()
-        load.wait_for(ENTRIES)
+        for _ in range(RESTARTS):
+            noise = len(alarms(server))
+            began = time.monotonic()
+            own_cluster.stop()
+            own_cluster.start()
+            load.wait_for(ENTRIES)
+            if time.monotonic() - began < GRACE_S:  # else it is right to say that it lasts
+                break
     no_metric(server)
-    assert_no_alarm(server, own_cluster)
+    assert alarms(server)[noise:] == []
+    assert blocking(fetch(own_cluster, EVENTS)) == []  # type: ignore[arg-type]
     assert server.terminate() == 0
-    assert alarms(server) == []
+    assert alarms(server)[noise:] == []
 
 
 @pytest.mark.parametrize("database_comes_back", [True, False])
