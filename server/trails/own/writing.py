@@ -110,9 +110,11 @@ class OwnEntries:
         written = 0
         for group in await self._pending.groups():
             before = self._due_before(group, now)
-            if before is None or self._guard.register.freeze_of(group.org_id) is not None:
-                continue  # the rows of a frozen org wait for its thaw
+            if before is None:
+                continue
             try:
+                if self._guard.register.freeze_of(group.org_id) is not None:
+                    continue  # the rows of a frozen org wait for its thaw
                 while count := await self._write(group, before):
                     written += count
             except AppendRefused as error:
