@@ -23,8 +23,10 @@ _SINCE: Final = (
     "min(CASE WHEN e.at BETWEEN 'epoch' AND now() + interval '1 minute' THEN e.at ELSE 'epoch' END)"
 )
 WAITING: Final = f"""
-SELECT coalesce(e.org_id, $1), {_SINCE} FROM security_events e WHERE {_UNSEALED}
+SELECT coalesce(e.org_id, $1), {_SINCE}, min(e.id) FROM security_events e
+WHERE e.id > $2 AND {_UNSEALED}
 GROUP BY 1 ORDER BY 2 LIMIT {MAX_ORGS}"""
+NEWEST: Final = "SELECT coalesce(max(id), 0) FROM security_events"
 WAITING_OF: Final = f"""
 SELECT {_SINCE} FROM security_events e
 WHERE (e.org_id = $1 OR ($2 AND e.org_id IS NULL)) AND {_UNSEALED}"""
@@ -40,10 +42,11 @@ NOW: Final = "SELECT now()"
 
 
 class WaitingEvents(NamedTuple):
-    """An org with events that no entry seals, and when the oldest of them happened."""
+    """An org with events that no entry seals: when the oldest happened, and their lowest number."""
 
     org_id: int
     oldest: datetime
+    first_id: int
 
 
 class UnsealedEvents:
@@ -59,12 +62,20 @@ class UnsealedEvents:
         now: datetime = row[0]
         return now
 
-    async def waiting(self, system_id: int) -> list[WaitingEvents]:
-        """Return the orgs with waiting events, those that wait longest first.
+    async def waiting(self, system_id: int, after_id: int = 0) -> list[WaitingEvents]:
+        """Return the orgs with waiting events behind a number, those that wait longest first.
 
         Events that concern all orgs belong to the org ``system_id``.
         """
-        return [WaitingEvents(*row) for row in await self._database.fetch(WAITING, system_id)]
+        rows = await self._database.fetch(WAITING, system_id, after_id)
+        return [WaitingEvents(*row) for row in rows]
+
+    async def newest(self) -> int:
+        """Return the highest number of an event; 0 without any."""
+        row = await self._database.fetchrow(NEWEST)
+        assert row is not None, "it has one row"
+        number: int = row[0]
+        return number
 
     async def oldest(self, org_id: int, *, of_all: bool) -> datetime | None:
         """Return when the oldest waiting event of an org happened; None if no event waits."""

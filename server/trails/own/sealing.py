@@ -8,6 +8,8 @@ The events of a frozen org wait for its thaw.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,6 +17,7 @@ from typing import Final
 
 import structlog
 
+from ledger.core.register import RegisterBehind
 from ledger.core.sealing.opener import own_payload
 from ledger.core.sealing.sealer import Sealer
 from ledger.core.verification.work.event_check import EventTrust
@@ -36,6 +39,7 @@ MAX_KIND_CHARS: Final = 100
 """Characters of a kind or a severity that an entry names; the digest covers all of it."""
 SETTLED: Final = timedelta(minutes=5)
 """An event whose transaction committed so late is not taken for one that was withheld."""
+FROM_THE_START: Final = timedelta(hours=1)
 WAIT_S: Final = 10.0
 """How long a verification waits until the events of its org are sealed."""
 AGAIN_S: Final = 0.1
@@ -63,6 +67,31 @@ def sealing_payloads(rows: Sequence[SecurityEventRow]) -> list[SecurityEventsSea
     ]
 
 
+class LookedThrough:
+    """Up to which number all events are sealed, so that the next look begins there.
+
+    A number is given before its event is committed: the end of an earlier look counts only after
+    ``SETTLED``. Once in ``FROM_THE_START`` all events are looked at, as marks may be removed.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.after_id = 0
+        self._clock = clock
+        self._began = clock()
+        self._ends: deque[tuple[float, int]] = deque()
+        self._settled = 0
+
+    def looked(self, newest: int, first_waiting: int) -> None:
+        """Note a look: the highest number then, and the lowest of an event that waits."""
+        now = self._clock()
+        self._ends.append((now, newest))
+        while self._ends and self._ends[0][0] <= now - SETTLED.total_seconds():
+            self._settled = self._ends.popleft()[1]
+        self.after_id = min(self._settled, first_waiting - 1)
+        if now - self._began > FROM_THE_START.total_seconds():
+            self.after_id, self._began = 0, now
+
+
 class EventSealing:
     """Seals what waits; ``batch_s`` is the age of an event at which its org's events are sealed."""
 
@@ -79,6 +108,7 @@ class EventSealing:
         self._directory = directory
         self._sealer = sealer
         self._batch = timedelta(seconds=batch_s)
+        self._looks = LookedThrough()
 
     async def seal_due(self, now: datetime | None = None) -> int:
         """Seal the events of all orgs where some are due; return how many. Raises StorageError."""
@@ -86,14 +116,18 @@ class EventSealing:
         if register.system_id is None:
             return 0
         sealed = 0
-        for org_id, oldest in await self._events.waiting(register.system_id):
-            due = oldest <= (now or datetime.now(UTC)) - self._batch
-            if not due or register.freeze_of(org_id) is not None:
-                continue  # the events of a frozen org wait for its thaw
+        newest = await self._events.newest()  # asked first: what is committed later is behind it
+        waiting = await self._events.waiting(register.system_id, self._looks.after_id)
+        self._looks.looked(newest, min((one.first_id for one in waiting), default=newest + 1))
+        for org_id, oldest, _ in waiting:
+            if oldest > (now or datetime.now(UTC)) - self._batch:
+                continue
             try:
+                if register.freeze_of(org_id) is not None:
+                    continue  # the events of a frozen org wait for its thaw
                 while count := await self.seal(org_id):
                     sealed += count
-            except (AppendRefused, RowNotAuthentic, SealingError) as error:
+            except (AppendRefused, RegisterBehind, RowNotAuthentic, SealingError) as error:
                 log.info("security events wait", org_id=org_id, why=str(error))
         return sealed
 
