@@ -64,7 +64,8 @@ def _arguments(leaf: Leaf, at_fault: click.Parameter) -> list[str]:
     given = list(leaf.path)
     positional: list[str] = []
     for parameter in leaf.command.params:
-        value = BYTES if parameter is at_fault else "x"
+        others = "1" if isinstance(parameter.type, click.types.IntParamType) else "x"
+        value = BYTES if parameter is at_fault else others
         if isinstance(parameter, click.Argument):
             if parameter is at_fault or parameter.required:
                 positional.append(value)
