@@ -10,6 +10,9 @@ import shlex
 from pathlib import Path
 from typing import Final
 
+import structlog
+
+from ledger.core.register import RegisterBehind
 from ledger.core.sequencer import AcknowledgedHeads
 from ledger.storage import orgs
 from ledger.storage.database import Database
@@ -22,6 +25,8 @@ from server.keys.first_start import ServerSecrets, create_private_file, read_pri
 from server.keys.keyring import LiveKeyring
 from server.refusal import StartupRefused
 from server.settings import Settings
+
+log = structlog.get_logger("quire")
 
 DEMO_KEY: Final = "demo-admin.key"
 DEMO_ORG: Final = "demo"
@@ -37,8 +42,19 @@ async def begin(
 ) -> KeyFile:
     """Make sure that the register and a platform key exist, and in a new embedded one the demo org.
 
-    Returns the state of this machine's platform key file.
+    Returns the state of this machine's platform key file. A machine that lacks a signing key makes
+    nothing, and starts: it refuses what it can't check until it has the key.
     """
+    try:
+        return await _begin(settings, secrets, database, heads)
+    except RegisterBehind as error:
+        log.warning("this server refuses requests until it has a signing key", reason=str(error))
+        return KeyFile.UNCHECKED
+
+
+async def _begin(
+    settings: Settings, secrets: ServerSecrets, database: Database, heads: AcknowledgedHeads
+) -> KeyFile:
     keyring = LiveKeyring.of(settings, secrets.keyring)
     async with administering(database, keyring, secrets.master_key, heads) as administration:
         authenticator = Authenticator(database, secrets.master_key, administration.validity)

@@ -118,6 +118,24 @@ def test_what_another_machine_changed_under_an_unknown_key_is_503_until_it_is_ad
     assert frozen(database) == 0
 
 
+def test_a_machine_without_the_key_starts_and_waits_for_it(
+    machines: tuple[Machine, Machine], database: Database
+) -> None:
+    ahead, behind = machines
+    ahead.holds(ACTIVATED)
+    org, key = ahead.server.create_org()
+    behind.server.stop()
+    again = Machine(start_server(database, behind.server.settings.data_dir), behind.keyring)
+    try:
+        refused = again.append(org, key)
+        assert refused.status == 503, refused.body
+        assert refused.json()["type"].endswith("/signing-key-missing")
+        again.holds(ADDED)
+        until(lambda: again.append(org, key).status == 201, "the server goes on without a restart")
+    finally:
+        again.server.stop()
+
+
 def test_going_back_to_the_older_key_lets_a_machine_go_on_that_lacks_the_new_one(
     machines: tuple[Machine, Machine], database: Database
 ) -> None:

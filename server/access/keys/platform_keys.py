@@ -28,6 +28,7 @@ class KeyFile(Enum):
     MISSING = "is not on this machine"
     UNREADABLE = "can't be read"
     FOREIGN = "does not hold a valid key of this database"
+    UNCHECKED = "can't be checked while this machine lacks a signing key"
 
 
 async def state_of(path: Path, authenticator: Authenticator) -> KeyFile:
