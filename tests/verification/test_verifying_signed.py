@@ -19,7 +19,9 @@ from tests.support.quire_process import QuireProcess
 from tests.support.tampering import change, statement, steps, tamper
 
 SIGNED_S = 40.0
-UNCHECKED = dict.fromkeys(("external_time", "witnesses", "search_index"), "not_checked")
+UNCHECKED = dict.fromkeys(
+    ("external_time", "witnesses", "search_index", "security_events"), "not_checked"
+)
 
 
 @pytest.fixture
