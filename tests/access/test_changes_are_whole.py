@@ -6,7 +6,7 @@ connection would; the step is a double that cuts its own connection.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from itertools import count
 from secrets import token_hex
@@ -26,9 +26,18 @@ from server.access.auth import NewKey
 from server.access.keys.api_keys import ApiKeys
 from server.access.keys.changes import AskedKey, KeyChanges, KeyEnded
 from tests.support.broken_steps import broken, broken_statement
-from tests.support.clusters import Database
+from tests.support.clusters import Cluster, Database
 from tests.support.orgs import MASTER_KEY, at_work
 from tests.support.trails import RING
+
+
+@pytest.fixture(scope="module")
+def shared_database(postgres_cluster: Cluster) -> Iterator[Database]:
+    """One database for these tests, whose orgs are all recorded in its trail `system`."""
+    database = postgres_cluster.migrated()
+    yield database
+    postgres_cluster.drop(database)
+
 
 STEPS = ["begin", "lock_heads", "change_rows", "copy_entries", "move_heads", "commit"]
 AT_ONCE = "change_at_once"

@@ -19,6 +19,8 @@ from tests.support.quire_process import QuireProcess
 from tests.support.tampering import change, statement, steps, tamper
 
 SIGNED_S = 40.0
+OWN, OTHER = 13, 17
+"""Entries of the orgs: more than the trail `system` has here."""
 UNCHECKED = dict.fromkeys(
     ("external_time", "witnesses", "search_index", "security_events"), "not_checked"
 )
@@ -52,14 +54,15 @@ def verify(server: QuireProcess, slug: str, key: str) -> Any:
     return job["result"]
 
 
-async def anchored(database: Database) -> bool:
-    """Whether an anchor covers a checkpoint of the only org's three entries."""
+async def anchored(database: Database, size: int = OWN) -> bool:
+    """Whether an anchor covers a checkpoint of so many entries; no other trail has as many."""
     connection = await asyncpg.connect(database.superuser_url)
     try:
         return bool(
             await connection.fetchval(
                 "SELECT EXISTS (SELECT FROM anchor_leaves a JOIN checkpoints c "
-                "ON c.org_id = 0 AND c.size > a.idx WHERE a.size = 3)"
+                "ON c.org_id = 0 AND c.size > a.idx WHERE a.size = $1)",
+                size,
             )
         )
     finally:
@@ -70,7 +73,7 @@ def test_a_trail_and_an_entry_are_verified_against_the_signed_tree(
     database: Database, server: QuireProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slug, key = server.create_org("sealed")
-    events = [{"action": "approve", "n": n} for n in range(3)]
+    events = [{"action": "approve", "n": n} for n in range(OWN)]
     receipts = call(server, key, f"/v1/orgs/{slug}/entries", events)["entries"]
     deadline = time.monotonic() + SIGNED_S
     while not blocking(anchored(database)):
@@ -105,21 +108,21 @@ def test_a_damaged_anchor_log_raises_an_alarm_and_freezes_no_org(
     database: Database, server: QuireProcess
 ) -> None:
     other, others_key = server.create_org("plain")
-    call(server, others_key, f"/v1/orgs/{other}/entries", [{"n": n} for n in range(7)])
+    call(server, others_key, f"/v1/orgs/{other}/entries", [{"n": n} for n in range(OTHER)])
     slug, key = server.create_org("plain")
-    call(server, key, f"/v1/orgs/{slug}/entries", [{"n": n} for n in range(3)])
+    call(server, key, f"/v1/orgs/{slug}/entries", [{"n": n} for n in range(OWN)])
     deadline = time.monotonic() + SIGNED_S
-    while not blocking(anchored(database)):
+    while not all(blocking(anchored(database, size)) for size in (OWN, OTHER)):
         assert time.monotonic() < deadline, "nothing was anchored"
         time.sleep(0.1)
-    damaged = statement("UPDATE anchor_leaves SET leaf = sha256(leaf) WHERE size = 7")
+    damaged = statement(f"UPDATE anchor_leaves SET leaf = sha256(leaf) WHERE size = {OTHER}")
     tamper(database, slug, damaged)
     result = verify(server, slug, key)
     assert result["valid"] is False
     assert result["checks"]["anchors"] is False
     assert {fault["seq"] for fault in result["errors"]} == {-1}
     assert call(server, key, f"/v1/orgs/{slug}")["frozen"] is None
-    assert call(server, key, f"/v1/orgs/{slug}/entries", {"n": 4})["seq"] == 3
+    assert call(server, key, f"/v1/orgs/{slug}/entries", {"n": 4})["seq"] == OWN
     assert blocking(alarms(database)) == ["anchor_log_faults"]
 
 
