@@ -7,7 +7,7 @@ import msgspec
 
 from ledger.client import Entry
 from server.cli.base import output
-from server.cli.base.text import moment
+from server.cli.base.text import count, moment
 
 PREFIX = "quire."
 OWN_COLUMNS = [
@@ -103,7 +103,7 @@ def _bundled(payload: dict[str, Any]) -> str:
 
 def _started(payload: dict[str, Any]) -> str:
     parts = [
-        f"{start['at'][:19]} (version {start['version']}, {start['processes']} processes"
+        f"{start['at'][:19]} (version {start['version']}, {count(start['processes'], 'process', 'processes')}"
         f"{_PREVIOUS[start['previous_stop']]}; {_changed(start)})"
         for start in payload["starts"]
     ]
@@ -131,7 +131,7 @@ def _stopped(payload: dict[str, Any]) -> str:
 
 def _sealed_events(payload: dict[str, Any]) -> str:
     parts = [f"{one['id']} {one['kind']} ({one['severity']})" for one in payload["events"]]
-    return f"sealed {len(parts):,} security events: {_listed(parts)}"
+    return f"sealed {count(len(parts), 'security event')}: {_listed(parts)}"
 
 
 def _seqs(one: dict[str, Any]) -> str:
