@@ -133,13 +133,7 @@ class Services:
         self.live = LiveRequests(self.authenticator, self.register.catch_up)
         self.directory = Directory(database, self.register)
         self.guard = TrailGuard(database, self.sequencer, self.sealer, self.administration)
-        self.sealing = EventSealing(
-            UnsealedEvents(database),
-            self.guard,
-            self.directory,
-            self.sealer,
-            settings.own_entries_seconds,
-        )
+        self.sealing = self._sealing()
         self.recorder = ActRecorder()
         self.trust = TrustSource(settings)
         self.published_keys = PublishedKeys(
@@ -156,18 +150,30 @@ class Services:
         self.bundles = BundleBuilder(
             database, self.trail, self.sealer, at_once=settings.bundles_at_once
         )
-        self.own = OwnEntries(
+        self.own = self._own_entries()
+        self._parts: dict[Callable[[Services], Any], Any] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _sealing(self) -> EventSealing:
+        return EventSealing(
+            UnsealedEvents(self.database),
+            self.guard,
+            self.directory,
+            self.sealer,
+            self.settings.own_entries_seconds,
+        )
+
+    def _own_entries(self) -> OwnEntries:
+        return OwnEntries(
             self.recorder,
-            PendingActs(database, rows),
+            PendingActs(self.database, self._row_key),
             self.guard,
             self.directory,
             self.trail,
             self.sealer,
-            EarlierRuns(self.trail, self.sealer, keyring),
-            settings.own_entries_seconds,
+            EarlierRuns(self.trail, self.sealer, self.keyring),
+            self.settings.own_entries_seconds,
         )
-        self._parts: dict[Callable[[Services], Any], Any] = {}
-        self._tasks: list[asyncio.Task[None]] = []
 
     def _sequencer(self) -> Sequencer:
         hooks = SequencerHooks(self._observe, metrics.count_mishap, self.lateness.acknowledged)
