@@ -16,7 +16,7 @@ from ledger.shapes import HashHex, TimeText
 
 SECURITY_EVENTS: Final = "quire.security_events"
 IN_LEAF: Final = b'"event_type":"quire.security_events",'
-"""What the leaf of such an entry has, and of no other: quotes inside of a text are escaped."""
+"""A part of the leaf of such an entry, and of no other: quotes inside of a text are escaped."""
 MAX_SEALED: Final = 500
 """Events that one entry lists."""
 MAX_PAYLOAD_BYTES: Final = 1 << 20

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from ledger.chain import ChainHead
-from ledger.core.register import ORGS, Register, RegisterBehind
+from ledger.core.register import ORGS, Register, RegisterBehind, unvouched
 from ledger.keys import SigningKey, SigningKeyring
 from ledger.sealing import row_key
 from ledger.storage import database as storage
@@ -107,5 +107,29 @@ async def test_a_later_entry_under_a_known_key_vouches_for_it(database: Database
         for slug in (EARLIER, LATER, "newest"):
             assert await behind.knows(slug)
         assert await kinds(opened) == []
+    finally:
+        await opened.close()
+
+
+async def test_of_very_many_entries_few_are_kept_and_nothing_is_decided_until_the_key_comes(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unvouched, "MAX_ENTRIES", 1)
+    await make(database, EARLIER, BEFORE)
+    await make(database, LATER, AFTER)
+    await make(database, "third", AFTER)
+    await make(database, "newest", BEFORE.with_keys([NEW]))
+    opened = await storage.Database.open(database.server_url, size=3)
+    try:
+        behind = Behind(opened)
+        await behind.register.open()
+        for slug in (EARLIER, LATER, "newest"):
+            with pytest.raises(RegisterBehind):
+                await behind.knows(slug)
+        behind.ring = AFTER
+        await behind.register.catch_up()
+        for slug in (EARLIER, LATER, "third", "newest"):
+            assert await behind.knows(slug)
+        assert await kinds(opened) == ["signing_key_missing"]
     finally:
         await opened.close()

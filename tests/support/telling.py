@@ -1,4 +1,4 @@
-"""What a server in this process does with the acts that it counted or staged, when a test says so."""
+"""Lets a server in this process store and tell its acts when a test says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server's own entries tell of its settings: no value of a secret."""
+"""The settings that the server's own entries tell: no value of a secret."""
 
 from __future__ import annotations
 

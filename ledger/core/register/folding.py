@@ -114,13 +114,16 @@ class Fold:
 
     def _vouches(self, entry: StoredEntry) -> bool:
         """Fold the entries whose key is missing, if this one links to them and is intact."""
-        faults = self._faults(entry, self._pending.entries[-1].entry_hash)
-        if _lacks_only_key(faults):
-            self._pending.add(entry)
-        elif not faults:
-            for each in [*self._pending.entries, entry]:
+        pending = self._pending
+        faults = self._faults(entry, pending.last_hash)
+        if faults and not _lacks_only_key(faults):
+            return False
+        if faults or pending.are_too_many:  # what was not kept can't be folded
+            pending.add(entry)
+        else:
+            for each in [*pending.entries, entry]:
                 self.apply(each.seq, each.entry_hash, each.payload)
-        return not faults or _lacks_only_key(faults)
+        return True
 
     def _faults(self, entry: StoredEntry, previous_hash: bytes | None) -> list[TrailFault]:
         faults = check_entry(entry, SYSTEM_ORG, self._keyring(False), previous_hash)

@@ -32,7 +32,7 @@ class RegisterCut(StorageError):
 
 
 class RegisterBehind(StorageError):
-    """What a row is now stands in an entry of `system` whose signing key this machine lacks."""
+    """A row may be as an entry of `system` says whose signing key this machine lacks."""
 
     problem_type = SigningKeyMissing.problem_type
     retry_after = SigningKeyMissing.retry_after

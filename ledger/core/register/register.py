@@ -61,7 +61,7 @@ class Register:
 
     @property
     def state(self) -> RegisterState:
-        """What the folded entries say."""
+        """The state that the folded entries make."""
         return self._fold.state
 
     async def open(self, *, adopts: bool = False) -> bool:

@@ -76,7 +76,7 @@ class EarlierStart(NamedTuple):
 
 
 class KnownRuns(NamedTuple):
-    """What the trail tells of earlier runs.
+    """Earlier runs, as the trail tells them.
 
     ``last`` is the last start of each server, ``newest`` the last of all; ``stopped`` are the runs
     that stopped in order, ``seen`` the times of the entries before the first of the new starts.

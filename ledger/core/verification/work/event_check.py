@@ -39,7 +39,7 @@ _Said = Sequence[SealedDigest]
 
 
 class EventTrust(NamedTuple):
-    """What events are compared with, all of it from outside the database.
+    """The measure of events, all of it from outside the database.
 
     ``open`` returns the payload of an entry of the server by its seal, stored payload and seq; it
     raises QuireError. ``now`` is the database's time before the snapshot. Events before

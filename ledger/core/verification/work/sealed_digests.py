@@ -1,4 +1,4 @@
-"""What the entries of a trail say of security events, held in little memory; pure."""
+"""The digests of security events that the entries of a trail state, in little memory; pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ledger.sealed_events import MalformedSealedEvents, SealedEvent
 
 
 class SealedDigest(NamedTuple):
-    """What one entry says of an event; the time is in microseconds since the epoch."""
+    """The digest and time of an event, as one entry states them; the time is in microseconds since the epoch."""
 
     seq: int
     at_us: int
