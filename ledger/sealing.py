@@ -67,6 +67,11 @@ def row_key(master_key: bytes) -> bytes:
     return derive(master_key, "rows")
 
 
+def address_key(master_key: bytes) -> bytes:
+    """Return the key of the digests of clients' addresses (docs/limits-and-threats.md)."""
+    return derive(master_key, "addresses")
+
+
 def settings_key(master_key: bytes) -> bytes:
     """Return the key of the digests of secret settings (docs/own-entries.md)."""
     return derive(master_key, "settings")

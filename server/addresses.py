@@ -6,6 +6,7 @@ the IPv4 address, here and in every comparison with a range.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import (
@@ -24,6 +25,7 @@ Network: TypeAlias = IPv4Network | IPv6Network
 MAX_NETWORKS: Final = 1_000
 SITE_BITS: Final = 64
 """The prefix of one IPv6 customer: whoever has it can use all addresses in it."""
+DIGEST_BYTES: Final = 16
 _MAX_CHARS: Final = 45
 """Characters of the longest text form of an address."""
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
@@ -59,6 +61,14 @@ def network_of(of: ClientAddress) -> str:
     if isinstance(of.ip, IPv4Address):
         return str(IPv4Network((of.ip, 24), strict=False))
     return str(IPv6Network((of.ip, 48), strict=False))
+
+
+def digest_of(of: ClientAddress, key: bytes) -> str:
+    """Return the keyed digest of an address's group, 32 hex digits, for records that name no person.
+
+    Only who has the key can find the address again. All addresses of an IPv6 /64 have one digest.
+    """
+    return hmac.digest(key, of.group.encode(), "sha256")[:DIGEST_BYTES].hex()
 
 
 def address(text: str) -> Address:

@@ -45,6 +45,28 @@ EVENT_KINDS: Final[dict[str, EventKind]] = {
     "key_never_expires": EventKind("low", "keys", "An API key has no end"),
     "platform_key_rotated": EventKind("medium", "keys", "The platform key was replaced"),
     "platform_key_revoked": EventKind("medium", "keys", "A platform key was revoked"),
+    "blocked": EventKind("medium", "gateway", "A query was blocked"),
+    "injection_detected": EventKind("high", "gateway", "A query tries to inject instructions"),
+    "sanitized": EventKind("low", "gateway", "An output was sanitized"),
+    "rate_limit_exceeded": EventKind("low", "limits", "Requests were refused for their rate"),
+    "authentication_refused": EventKind(
+        "low", "authentication", "Requests without a valid API key were refused"
+    ),
+    "cross_tenant_refused": EventKind(
+        "medium", "authentication", "An API key asked for an org that is not its own"
+    ),
+    "address_blocked": EventKind("low", "blocks", "Requests of a blocked address were refused"),
+    "body_too_large": EventKind(
+        "low", "bodies", "Request bodies were larger than their route takes"
+    ),
+    "body_malformed": EventKind("low", "bodies", "Request bodies could not be read"),
+    "traffic_anomaly": EventKind(
+        "high", "traffic", "Far more requests, refusals or failures than usual"
+    ),
+    "traffic_growth": EventKind(
+        "medium", "traffic", "A day has far more requests, refusals or failures than its like"
+    ),
+    "threat.level_high": EventKind("high", "threats", "A threat score reached the alert level"),
 }
 OTHER: Final = EventKind("medium", "other", "Another event")
 

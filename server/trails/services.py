@@ -35,7 +35,7 @@ from ledger.core.verification.work.row_check import RowTrust
 from ledger.errors import ClockUnsteady, QuireError, StorageError
 from ledger.intake import IntakeLimits
 from ledger.keys import SigningKeyring
-from ledger.sealing import index_key, row_key
+from ledger.sealing import address_key, index_key, row_key
 from ledger.storage import migrate, partitions
 from ledger.storage.archive_accounts import ArchiveAccount
 from ledger.storage.database import Database
@@ -110,6 +110,7 @@ class Services:
         self.keyring = keyring
         self.heads = heads
         rows = self._row_key = row_key(secrets.master_key)
+        self.address_key = address_key(secrets.master_key)
         self.register = Register(database, keyring, rows, heads.get)
         self.sealer = Sealer(database, secrets.master_key, self.register)
         self.lateness = SigningWatch(settings, database, rows)
