@@ -26,6 +26,7 @@ from ledger.errors import DatabaseUnavailable, QuireError
 from ledger.event import Event
 from ledger.storage.asking import STRANGERS, ask_for, ask_without_key
 from server.access.auth import token_of
+from server.access.blocked import AddressBlocked
 from server.access.directory import NotFound
 from server.access.permits import append_permits
 from server.access.principal import AddressNotAllowed, Forbidden, Principal, Unauthorized
@@ -55,6 +56,7 @@ _REASONS: Final[dict[type[QuireError], str]] = {
     Forbidden: "forbidden",
     NotFound: "not_found",
     AddressNotAllowed: "address",
+    AddressBlocked: "address_blocked",
 }
 MAX_LOOKS: Final = 5
 """How often a key is looked up again for one change."""

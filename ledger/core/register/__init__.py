@@ -1,6 +1,16 @@
 """The register: what the rows that decide must say now, folded from the trail of the org `system`."""
 
-from ledger.core.register.changes import API_KEYS, ORGS, Change, ChangeKind, FaultSeqs, erased_id
+from ledger.core.register.blocks import RecordedBlocks
+from ledger.core.register.changes import (
+    API_KEYS,
+    BLOCKS,
+    ORGS,
+    Change,
+    ChangeKind,
+    FaultSeqs,
+    RecordedBlock,
+    erased_id,
+)
 from ledger.core.register.refusals import RegisterBehind, RegisterCut, RegisterMissing
 from ledger.core.register.register import Register
 from ledger.core.register.reports import NOT_AUTHENTIC, ForgedRowReports
@@ -8,12 +18,15 @@ from ledger.core.register.state import RecordedFreeze, RegisterState
 
 __all__ = [
     "API_KEYS",
+    "BLOCKS",
     "NOT_AUTHENTIC",
     "ORGS",
     "Change",
     "ChangeKind",
     "FaultSeqs",
     "ForgedRowReports",
+    "RecordedBlock",
+    "RecordedBlocks",
     "RecordedFreeze",
     "Register",
     "RegisterBehind",

@@ -69,7 +69,7 @@ class RefusedRequests(Struct, kw_only=True):
     "others": all that are not listed."""
     reason: Annotated[str, Meta(examples=["invalid_key"])]
     """`no_key`, `invalid_key` (unknown, mistyped, revoked), `forbidden`, `not_found` (no such org
-    for this key) or `address` (none of the key's)."""
+    for this key), `address` (none of the key's) or `address_blocked`."""
     count: Count
     """How many requests."""
 
