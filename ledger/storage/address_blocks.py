@@ -85,7 +85,9 @@ class BlockRecord(NamedTuple):
     is_authentic: bool
 
 
-def blocking(row: AddressBlockRow, mac: bytes, before: bytes, detail: str, details: str) -> RowChange:
+def blocking(
+    row: AddressBlockRow, mac: bytes, before: bytes, detail: str, details: str
+) -> RowChange:
     """Return the change of a row that blocks its address, with its security event.
 
     It is refused unless the row has the MAC ``before``, or does not exist.
@@ -132,4 +134,6 @@ class BlockTable:
 
     def _record(self, found: Any) -> BlockRecord:
         *values, mac = found
-        return BlockRecord(AddressBlockRow(*values), mac, BLOCKS.is_right(self._row_key, mac, *values))
+        return BlockRecord(
+            AddressBlockRow(*values), mac, BLOCKS.is_right(self._row_key, mac, *values)
+        )

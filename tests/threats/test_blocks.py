@@ -2,79 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from tests.support.clusters import Cluster
+from tests.support.blocked_callers import Gate
 from tests.support.posting import problem_of
 from tests.support.raw_http import Line
-from tests.support.serving import PeerAnswer, Server, start_server
-
-EXEMPT = "198.51.100.0/24, 2001:db8:e::/48, 2001:db8:f:1::7"
 
 
-@pytest.fixture(scope="module")
-def server(postgres_cluster: Cluster, session_dir: Path) -> Iterator[Server]:
-    """A server behind a proxy on loopback, which names the address of each caller."""
-    database = postgres_cluster.migrated()
-    running = start_server(
-        database, session_dir / uuid4().hex[:8], trusted_proxies="127.0.0.0/8", block_exempt=EXEMPT
-    )
-    running.org, running.admin_key = running.create_org("plain")
-    yield running
-    running.stop()
-    postgres_cluster.drop(database)
-
-
-def coming(server: Server, address: str, method: str = "GET", path: str = "/v1/whoami",
-           body: Any = None, key: str | None = None) -> PeerAnswer:  # fmt: skip
-    """One request, which the proxy says to come from an address."""
-    headers = {"x-forwarded-for": address}
-    return server.request(method, path, body, key=key or server.admin_key, headers=headers)
-
-
-def block(server: Server, address: str, hours: int = 1, reason: str = "tries keys") -> PeerAnswer:
-    asked = {"address": address, "reason": reason, "hours": hours}
-    return server.request("POST", "/v1/blocks", asked, key=server.platform_key)
-
-
-def blocks(server: Server, query: str = "") -> dict[str, dict[str, Any]]:
-    found = server.request("GET", f"/v1/blocks{query}", key=server.platform_key)
-    assert found.status == 200, found.body
-    return {each["id"]: each for each in found.json()["blocks"]}
-
-
-def lift(server: Server, block_id: str) -> int:
-    return server.request("DELETE", f"/v1/blocks/{block_id}", key=server.platform_key).status
-
-
-def test_a_blocked_caller_gets_403_with_the_time_left_until_it_is_lifted(server: Server) -> None:
-    assert coming(server, "192.0.2.7").status == 200
-    made = block(server, "192.0.2.7", 2)
+def test_a_blocked_caller_gets_403_with_the_time_left_until_it_is_lifted(gate: Gate) -> None:
+    assert gate.coming("192.0.2.7").status == 200
+    made = gate.ask_to_block("192.0.2.7", 2)
     assert made.status == 201, made.body
     shown = made.json()
     assert (shown["address"], shown["network"]) == ("192.0.2.7", "192.0.2.0/24")
     assert (shown["level"], shown["authentic"]) == (0, True)
-    refused = coming(server, "192.0.2.7")
+    refused = gate.coming("192.0.2.7")
     assert (refused.status, problem_of(refused)) == (403, "address-blocked")
     left = int(refused.headers["retry-after"])
     assert 7_000 < left <= 7_200
     assert f"({left} seconds)" in refused.json()["detail"]
-    assert coming(server, "192.0.2.8").status == 200
-    assert blocks(server)[shown["id"]] == shown
-    assert lift(server, shown["id"]) == 204
-    assert coming(server, "192.0.2.7").status == 200
-    assert lift(server, shown["id"]) == 404
-    assert shown["id"] not in blocks(server)
+    assert gate.coming("192.0.2.8").status == 200
+    assert gate.blocks()[shown["id"]] == shown
+    assert gate.lift(shown["id"]) == 204
+    assert gate.coming("192.0.2.7").status == 200
+    assert gate.lift(shown["id"]) == 404
+    assert shown["id"] not in gate.blocks()
 
 
-def test_every_way_in_is_closed(server: Server) -> None:
-    made = block(server, "192.0.2.20").json()
-    org = f"/v1/orgs/{server.org}"
+def test_every_way_in_is_closed(gate: Gate) -> None:
+    made = gate.block("192.0.2.20")
+    org = f"/v1/orgs/{gate.server.org}"
     ways = {
         ("POST", f"{org}/entries"): {"event_type": "x"},
         ("GET", f"{org}/log/checkpoint"): None,
@@ -91,15 +50,15 @@ def test_every_way_in_is_closed(server: Server) -> None:
         ("GET", "/v1/blocks"): None,
     }
     for (method, path), body in ways.items():
-        answer = coming(server, "192.0.2.20", method, path, body, key=server.platform_key)
+        answer = gate.coming("192.0.2.20", method, path, body, key=gate.server.platform_key)
         assert answer.status == 403, (method, path)
         assert int(answer.headers["retry-after"]) > 0
-    assert lift(server, made["id"]) == 204
+    assert gate.lift(made["id"]) == 204
 
 
-def test_a_head_request_gets_no_body(server: Server) -> None:
-    made = block(server, "192.0.2.21").json()
-    with Line(server) as line:
+def test_a_head_request_gets_no_body(gate: Gate) -> None:
+    made = gate.block("192.0.2.21")
+    with Line(gate.server) as line:
         line.send(b"HEAD /livez HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 192.0.2.21\r\n\r\n")
         last = b"host: x\r\nx-forwarded-for: 192.0.2.9\r\nconnection: close\r\n\r\n"
         line.send(b"GET /livez HTTP/1.1\r\n" + last)
@@ -107,51 +66,51 @@ def test_a_head_request_gets_no_body(server: Server) -> None:
     first, _, following = received.partition(b"\r\n\r\n")
     assert first.startswith(b"HTTP/1.1 403 ")
     assert following.startswith(b"HTTP/1.1 200 ")
-    assert lift(server, made["id"]) == 204
+    assert gate.lift(made["id"]) == 204
 
 
-def test_an_ipv6_address_is_blocked_with_its_site_and_a_mapped_one_as_ipv4(server: Server) -> None:
-    made = block(server, "2001:db8:1:2::9").json()
+def test_an_ipv6_address_is_blocked_with_its_site_and_a_mapped_one_as_ipv4(gate: Gate) -> None:
+    made = gate.block("2001:db8:1:2::9")
     assert made["address"] == "2001:db8:1:2::/64"
-    assert coming(server, "2001:db8:1:2:ffff::1").status == 403
-    assert coming(server, "2001:db8:1:3::1").status == 200
-    again = block(server, "2001:db8:1:2::/64")
+    assert gate.coming("2001:db8:1:2:ffff::1").status == 403
+    assert gate.coming("2001:db8:1:3::1").status == 200
+    again = gate.ask_to_block("2001:db8:1:2::/64")
     assert (again.status, again.json()["id"]) == (201, made["id"])
-    mapped = block(server, "::ffff:192.0.2.30").json()
+    mapped = gate.block("::ffff:192.0.2.30")
     assert mapped["address"] == "192.0.2.30"
-    assert coming(server, "192.0.2.30").status == 403
+    assert gate.coming("192.0.2.30").status == 403
     for each in (made, mapped):
-        assert lift(server, each["id"]) == 204
+        assert gate.lift(each["id"]) == 204
 
 
-def test_a_repeated_block_is_the_same_and_a_longer_one_extends_it(server: Server) -> None:
-    made = block(server, "192.0.2.40", 2).json()
-    assert block(server, "192.0.2.40", 2).json() == made
-    assert block(server, "192.0.2.40", 1).json() == made
-    longer = block(server, "192.0.2.40", 48, "still there").json()
+def test_a_repeated_block_is_the_same_and_a_longer_one_extends_it(gate: Gate) -> None:
+    made = gate.block("192.0.2.40", 2)
+    assert gate.block("192.0.2.40", 2) == made
+    assert gate.block("192.0.2.40", 1) == made
+    longer = gate.block("192.0.2.40", 48, "still there")
     assert (longer["id"], longer["reason"]) == (made["id"], "still there")
     assert longer["until"] > made["until"]
-    assert lift(server, made["id"]) == 204
-    anew = block(server, "192.0.2.40").json()
+    assert gate.lift(made["id"]) == 204
+    anew = gate.block("192.0.2.40")
     assert anew["id"] != made["id"], "a late retry of the DELETE lifts no newer block"
-    assert lift(server, anew["id"]) == 204
+    assert gate.lift(anew["id"]) == 204
 
 
 @pytest.mark.parametrize(
     "address", ["127.0.0.1", "::1", "0.0.0.0", "198.51.100.9", "2001:db8:e::1", "2001:db8:f:1::7"]
 )
-def test_what_is_exempt_can_not_be_blocked(server: Server, address: str) -> None:
-    refused = block(server, address)
+def test_what_is_exempt_can_not_be_blocked(gate: Gate, address: str) -> None:
+    refused = gate.ask_to_block(address)
     assert (refused.status, problem_of(refused)) == (409, "address-exempt")
     assert "QUIRE_BLOCK_EXEMPT" in refused.json()["detail"]
-    assert blocks(server) == {}
+    assert gate.blocks() == {}
 
 
-def test_an_exempt_address_in_a_blocked_site_is_let_in(server: Server) -> None:
-    made = block(server, "2001:db8:f:1::8").json()
-    assert coming(server, "2001:db8:f:1::9").status == 403
-    assert coming(server, "2001:db8:f:1::7").status == 200
-    assert lift(server, made["id"]) == 204
+def test_an_exempt_address_in_a_blocked_site_is_let_in(gate: Gate) -> None:
+    made = gate.block("2001:db8:f:1::8")
+    assert gate.coming("2001:db8:f:1::9").status == 403
+    assert gate.coming("2001:db8:f:1::7").status == 200
+    assert gate.lift(made["id"]) == 204
 
 
 @pytest.mark.parametrize(
@@ -168,60 +127,62 @@ def test_an_exempt_address_in_a_blocked_site_is_let_in(server: Server) -> None:
         ({"address": "192.0.2.50", "reason": "a\x00b"}, "control character"),
     ],
 )
-def test_what_can_t_be_meant_is_refused(server: Server, body: dict[str, Any], words: str) -> None:
-    answer = server.request("POST", "/v1/blocks", {"reason": "x", **body}, key=server.platform_key)
+def test_what_can_t_be_meant_is_refused(gate: Gate, body: dict[str, Any], words: str) -> None:
+    answer = gate.server.request(
+        "POST", "/v1/blocks", {"reason": "x", **body}, key=gate.server.platform_key
+    )
     assert answer.status == 400, answer.body
     assert words in answer.json()["detail"]
 
 
-def test_only_the_platform_blocks(server: Server) -> None:
-    for key in (server.admin_key, server.create_key(server.org, "auditor")):
+def test_only_the_platform_blocks(gate: Gate) -> None:
+    for key in (gate.server.admin_key, gate.server.create_key(gate.server.org, "auditor")):
         for method, path in (("GET", ""), ("POST", ""), ("DELETE", "/0123456789abcdef")):
             body = {"address": "192.0.2.1", "reason": "x"} if method == "POST" else None
-            answer = server.request(method, f"/v1/blocks{path}", body, key=key)
+            answer = gate.server.request(method, f"/v1/blocks{path}", body, key=key)
             assert (answer.status, problem_of(answer)) == (403, "forbidden")
 
 
-def test_the_list_has_pages(server: Server) -> None:
-    made = {block(server, f"192.0.2.{last}").json()["id"] for last in range(60, 65)}
+def test_the_list_has_pages(gate: Gate) -> None:
+    made = {gate.block(f"192.0.2.{last}")["id"] for last in range(60, 65)}
     found: list[str] = []
-    cursor = ""
+    cursor: str | None = ""
     while cursor is not None:
-        page = server.request(
-            "GET", f"/v1/blocks?limit=2&cursor={cursor}", key=server.platform_key
+        page = gate.server.request(
+            "GET", f"/v1/blocks?limit=2&cursor={cursor}", key=gate.server.platform_key
         ).json()
         found += [each["id"] for each in page["blocks"]]
         cursor = page["next_cursor"]
     assert found == sorted(made)
-    assert all(lift(server, each) == 204 for each in made)
+    assert all(gate.lift(each) == 204 for each in made)
 
 
-def test_refused_requests_and_blocks_are_counted_and_told(server: Server) -> None:
+def test_refused_requests_and_blocks_are_counted_and_told(gate: Gate) -> None:
     def counted() -> dict[str, float]:
-        lines = [line.rpartition(" ") for line in server.metrics().splitlines()]
+        lines = [line.rpartition(" ") for line in gate.server.metrics().splitlines()]
         names = ("quire_blocked_requests_total", "quire_address_blocks")
         return {name: float(value) for name, _, value in lines if name in names}
 
     before = counted()
-    made = block(server, "192.0.2.70").json()
-    coming(server, "192.0.2.70")
+    made = gate.block("192.0.2.70")
+    gate.coming("192.0.2.70")
     after = counted()
     assert {name: after[name] - before[name] for name in after} == {
         "quire_blocked_requests_total": 1,
         "quire_address_blocks": 1,
     }
-    assert server.services is not None
-    refused = [place for window in server.services.recorder.take() for place in window.refused]
+    assert gate.server.services is not None
+    refused = [place for window in gate.server.services.recorder.take() for place in window.refused]
     assert "address_blocked" in {place.reason for place in refused}
-    assert lift(server, made["id"]) == 204
-    events = server.request(
-        "GET", "/v1/orgs/system/security-events?kind=address_blocked", key=server.platform_key
+    assert gate.lift(made["id"]) == 204
+    events = gate.server.request(
+        "GET", "/v1/orgs/system/security-events?kind=address_blocked", key=gate.server.platform_key
     ).json()["events"]
     told = next(each for each in events if each["details"]["block"] == made["id"])
     assert told["severity"] == "high"
     assert "192.0.2.0/24" in told["detail"]
-    entries = server.request(
-        "GET", "/v1/orgs/system/entries?limit=2", key=server.platform_key
+    entries = gate.server.request(
+        "GET", "/v1/orgs/system/entries?limit=2", key=gate.server.platform_key
     ).json()["entries"]
     kinds = [each["event_type"] for each in entries]
     assert kinds == ["quire.address_unblocked", "quire.address_blocked"]

@@ -16,7 +16,13 @@ from ledger.core.register.changes import row
 from ledger.core.sequencer import RowEffect
 from ledger.entry import format_time, from_datetime, to_datetime
 from ledger.errors import INVALID_REQUEST, AppendRefused, QuireError
-from ledger.storage.address_blocks import BlockRecord, AddressBlockRow, BlockTable, blocking, lifting
+from ledger.storage.address_blocks import (
+    AddressBlockRow,
+    BlockRecord,
+    BlockTable,
+    blocking,
+    lifting,
+)
 from ledger.storage.row_changes import RowChange
 from server.access.administration import Administration, Conflict, refusing
 from server.access.blocked import BlockedAddresses
