@@ -13,7 +13,6 @@ from ledger.blocks.block import SYSTEM_ORG
 from ledger.rows import DecidingTable, Value
 from ledger.storage.accepted_doubts import ACCEPTED
 from ledger.storage.acknowledged_events import ACKNOWLEDGED
-from ledger.storage.address_blocks import BLOCKS
 from ledger.storage.api_keys import API_KEYS
 from ledger.storage.archive_accounts import ARCHIVED_ROWS
 from ledger.storage.archived_attestations import ATTESTATION_ROWS
@@ -21,6 +20,7 @@ from ledger.storage.database import Connection, explained
 from ledger.storage.entries.months import DEPARTED
 from ledger.storage.idempotency import USES
 from ledger.storage.log_keys import ANYTHING_SIGNED, MAX_STATEMENT_BYTES
+from ledger.storage.org_limits import ORG_LIMITS
 from ledger.storage.orgs import ORGS
 from ledger.storage.pending_acts import PENDING_ACTS
 from ledger.storage.quota_uses import QUOTA_USES
@@ -63,6 +63,7 @@ _OF_SYSTEM: Final = f"$1 = (SELECT id FROM orgs WHERE slug = '{SYSTEM_ORG}')"
 JUDGED: Final = (
     JudgedTable(ORGS, "id = $1"),
     JudgedTable(API_KEYS, "(org_id = $1 OR org_id IS NULL)"),
+    JudgedTable(ORG_LIMITS),
     JudgedTable(USES),
     JudgedTable(VERIFICATIONS),
     JudgedTable(ARCHIVED_ROWS, f"org_id IN ($1, {ANCHOR_LOG})"),
@@ -74,7 +75,6 @@ JUDGED: Final = (
     JudgedTable(QUOTA_USES),
     JudgedTable(PENDING_ACTS),
     JudgedTable(ACKNOWLEDGED),
-    JudgedTable(BLOCKS, _OF_SYSTEM),
 )
 """The tables with MACs; rows that concern all orgs are judged with each."""
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from server.access.limits.settings import LimitSettings
 from server.access.settings import AccessSettings
 from server.feature import Command, DataFile, EntryKind, Feature
 
@@ -9,8 +10,12 @@ _CHANGES: Final = "server.trails.own.changes:"
 
 FEATURE: Final = Feature(
     name="access",
-    routes=("server.http.routes.tenants:router", "server.http.routes.keys:router"),
-    settings=(AccessSettings,),
+    routes=(
+        "server.http.routes.access.tenants:router",
+        "server.http.routes.access.limits:router",
+        "server.http.routes.access.keys:router",
+    ),
+    settings=(AccessSettings, LimitSettings),
     tags={"Orgs and keys": "Tenants and their API keys."},
     administrative=True,
     commands={
@@ -32,6 +37,11 @@ FEATURE: Final = Feature(
             "quire.org_restored",
             "In the trail `system`: an org came back from its archive.",
             f"{_CHANGES}OrgRestored",
+        ),
+        EntryKind(
+            "quire.limits_changed",
+            "In the trail `system`: the rate limits of an org were set.",
+            f"{_CHANGES}LimitsChanged",
         ),
         EntryKind(
             "quire.key_created",

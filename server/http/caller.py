@@ -26,8 +26,8 @@ from ledger.errors import DatabaseUnavailable, QuireError
 from ledger.event import Event
 from ledger.storage.asking import STRANGERS, ask_for, ask_without_key
 from server.access.auth import token_of
-from server.access.blocked import AddressBlocked
 from server.access.directory import NotFound
+from server.access.limits.rules import RateLimited, Spending
 from server.access.permits import append_permits
 from server.access.principal import AddressNotAllowed, Forbidden, Principal, Unauthorized
 from server.addresses import network_of
@@ -56,7 +56,7 @@ _REASONS: Final[dict[type[QuireError], str]] = {
     Forbidden: "forbidden",
     NotFound: "not_found",
     AddressNotAllowed: "address",
-    AddressBlocked: "address_blocked",
+    RateLimited: "too_many_requests",
 }
 MAX_LOOKS: Final = 5
 """How often a key is looked up again for one change."""
@@ -88,8 +88,13 @@ async def let_in(request: HttpRequest, contract: RouteContract, slug: str | None
     Refusals are counted, and requests that only read.
     """
     try:
-        await _let_in(request, contract, slug)
-    except (Unauthorized, Forbidden, NotFound, AddressNotAllowed) as error:
+        try:
+            await _let_in(request, contract, slug)
+        except Unauthorized:
+            # An address that sends too many of these learns that instead.
+            services_of(request).limits.admit_stranger(address_of(request.scope))
+            raise
+    except (Unauthorized, Forbidden, NotFound, AddressNotAllowed, RateLimited) as error:
         note_refusal(request, services_of(request), error)
         raise
     if not contract.writes:
@@ -131,33 +136,63 @@ def note_refusal(request: HttpRequest, services: Services, error: QuireError) ->
     org_id = None if key is None else key.org_id
     source = network_of(address_of(request.scope)) if key is None else f"key:{key.id}"
     services.recorder.refused(org_id or services.register.system_id or 0, source, reason)
+    if isinstance(error, RateLimited):
+        services.limits.refused(error, address_of(request.scope), org_id, key and key.id)
 
 
 async def _let_in(request: HttpRequest, contract: RouteContract, slug: str | None) -> None:
     state = request.scope["state"]
+    services = services_of(request)
     if contract.open:
-        ask_without_key(address_of(request.scope).group)
+        address = address_of(request.scope)
+        ask_without_key(address.group)
+        if not contract.probe:
+            services.limits.admit_stranger(address)
         refuse_ignored(request)
         state[ADMITTED] = NOBODY
         return
-    services = services_of(request)
+    token = token_of(headers_of(request))
+    principal = None if token is None else services.authenticator.cached(token)
+    if principal is None:
+        _require_quiet(request, services, token)
     directory = services.directory
     if contract.public and slug is not None:
         _ask_as_known(request, services, writes=bool(contract.writes))
         org = await directory.public(slug)
         if org is not None:
             refuse_ignored(request)
+            await _spend(request, services, principal, contract.spending)
             state[ADMITTED] = org, None
             return
     principal = await _principal(request, services)
     ask_for(principal.owner, writes=bool(contract.writes))
     right = contract.right
+    org = None
     if slug is not None and right is not None:
-        state[ADMITTED] = await directory.org(slug, principal, right), principal
-        return
-    if right is not None:
+        org = await directory.org(slug, principal, right)
+    elif right is not None:
         principal.require(right)
-    state[ADMITTED] = None, principal
+    state[ADMITTED] = org, principal
+    await _spend(request, services, principal, contract.spending)
+
+
+def _require_quiet(request: HttpRequest, services: Services, token: str | None) -> None:
+    """Raise RateLimited if no valid key can have this token, and its address sent too much.
+
+    A token of an id that a key has is looked up in any case: its caller may share the address.
+    """
+    if token is None or services.authenticator.known_key(token) is None:
+        services.limits.require_stranger(address_of(request.scope))
+
+
+async def _spend(
+    request: HttpRequest, services: Services, principal: Principal | None, spending: Spending
+) -> None:
+    """Count an admitted request in the limits of its key, else in those of its address."""
+    if principal is None:
+        services.limits.admit_stranger(address_of(request.scope))
+    else:
+        await services.limits.admit(principal, spending)
 
 
 def caller_of(scope: Scope, services: Services) -> tuple[Hashable, str | None]:

@@ -15,6 +15,7 @@ from litestar import Litestar
 from litestar.routes import HTTPRoute
 from litestar.types.internal_types import PathParameterDefinition
 
+from server.access.limits.rules import Spending
 from server.access.rights import Right
 
 CONTRACT: Final = "contract"
@@ -81,7 +82,9 @@ class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
 
     Every route with a right also answers 401, and 403 or 404 to the wrong key. An ``open`` route
     needs no key, a ``public`` one needs none where the org's log is public. An open route for
-    ``operators`` asks for the token of QUIRE_METRICS_TOKEN itself. ``writes`` says
+    ``operators`` asks for the token of QUIRE_METRICS_TOKEN itself. ``spends`` says of which rate
+    limits a request uses a part; None: READ if it writes nothing, else OTHER. A ``probe`` of a load
+    balancer or a monitor uses none. ``writes`` says
     whether a call may change anything: every method but GET must say so. A route that
     ``reads_query`` refuses unknown parameters itself. ``raw`` is the content type of a body of any bytes. ``answers`` is for routes that
     write their bytes themselves: schema by media type; ``schemas`` makes named ones of theirs, and
@@ -94,6 +97,8 @@ class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
     open: bool = False
     public: bool = False
     operators: bool = False
+    spends: Spending | None = None
+    probe: bool = False
     writes: bool | None = None
     reads_query: bool = False
     raw: str | None = None
@@ -108,12 +113,19 @@ class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
     schemas: Callable[[], Mapping[str, Any]] = dict
     completes: Callable[[dict[str, Any]], None] | None = None
 
+    @property
+    def spending(self) -> Spending:
+        """What rate limits a request uses."""
+        if self.spends is not None:
+            return self.spends
+        return Spending.OTHER if self.writes else Spending.READ
+
     def refusals(self, parameters: Sequence[Mapping[str, Any]]) -> list[int]:
         """Return all problem statuses that a route with these parameters answers."""
         statuses = set(self.problems)
         if not self.open:
             statuses |= {401, 503}
-        if 503 in statuses:  # it asks the database, in which other requests wait
+        if not self.probe:  # its caller may send too many requests
             statuses.add(429)
         if self.right is not None:
             statuses.add(403)

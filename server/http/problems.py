@@ -201,13 +201,15 @@ def on_quire_error(request: Request[Any, Any, Any], error: QuireError) -> Respon
             request.app.state.services.forged_rows.found(org and org.id, str(error))
     if kind is not None:
         retry_after = getattr(error, "retry_after", None)
+        told = {} if retry_after is None else {"Retry-After": str(retry_after)}
         return problem(
             kind,
             str(error),
-            headers={} if retry_after is None else {"Retry-After": str(retry_after)},
+            headers=told | getattr(error, "headers", {}),
             index=getattr(error, "index", None),
             field=getattr(error, "field", None),
             reason=getattr(error, "reason", None),
+            scope=getattr(error, "scope", None),
         )
     return problem(UNAVAILABLE, "the server can't do this now; the operator's log says why")
 

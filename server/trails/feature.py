@@ -54,6 +54,7 @@ FEATURE: Final = Feature(
         "server.trails.tasks:follow_register",
         "server.trails.tasks:end_revoked",
         "server.trails.tasks:note_key_uses",
+        "server.trails.tasks:tell_rates",
         "server.trails.tasks:report_key_endings",
         "server.trails.tasks:watch_signed_trees",
         "server.trails.tasks:watch_lateness",

@@ -47,16 +47,19 @@ from ledger.storage.verifications import VerificationTable
 from server import metrics
 from server.access.administration import Administration
 from server.access.auth import Authenticator
-from server.access.blocked import BlockedAddresses, never_blocked
 from server.access.directory import Directory
 from server.access.keys.changes import KeyChanges
 from server.access.keys.endings import KeyEndings
 from server.access.keys.refused_addresses import RefusedAddresses
 from server.access.keys.usage import KeyUsage
+from server.access.limits.changes import LimitChanges
+from server.access.limits.quotas import Quotas
+from server.access.limits.rates import RateLimits
+from server.access.limits.settings import LimitSettings
 from server.access.live import LiveRequests
 from server.access.principal import KeyValidity
-from server.access.quotas import Quotas
 from server.access.settings import AccessSettings
+from server.addresses import networks
 from server.feature import load
 from server.keys.first_start import ServerSecrets
 from server.keys.head_memory import open_heads
@@ -118,6 +121,7 @@ class Services:
         self.sequencer = self._sequencer()
         self.appender = self._appender(secrets.master_key)
         self.quotas = Quotas(database, rows)
+        self.limits = self._rate_limits()
         self.forged_rows = self.register.reports
         validity = KeyValidity(self.register, clock.wall.unbroken_us)
         self.administration = Administration(
@@ -128,14 +132,12 @@ class Services:
         )
         self.signer_freezes = SignerFreezes(database, self.register, self.sequencer)
         self.key_changes = KeyChanges(self.administration, settings.of(AccessSettings).max_keys)
+        self.limit_changes = LimitChanges(self.administration)
         self.authenticator = Authenticator(database, secrets.master_key, validity)
         self.key_uses = KeyUsage(database, validity.now_us)
         self.refused_addresses = RefusedAddresses(database)
         self.key_endings = KeyEndings(database, self.register)
-        self.blocked = BlockedAddresses(
-            self.register, self.address_key, never_blocked(settings), validity.now_us
-        )
-        self.live = LiveRequests(self.authenticator, self.register.catch_up, self.blocked)
+        self.live = LiveRequests(self.authenticator, self.register.catch_up)
         self.directory = Directory(database, self.register)
         self.guard = TrailGuard(database, self.sequencer, self.sealer, self.administration)
         self.sealing = self._sealing()
@@ -144,7 +146,7 @@ class Services:
         self.published_keys = PublishedKeys(
             database, self.trust.statements, lambda what: self.forged_rows.found(None, what)
         )
-        self.limits = _limits(settings)
+        self.signing_limits = _limits(settings)
         self.verification_table = VerificationTable(database, self._row_key)
         self.verifications = self._verifications(secrets.master_key)
         self.growth = TreeGrowthWaiters(database)
@@ -158,6 +160,11 @@ class Services:
         self.own = self._own_entries()
         self._parts: dict[Callable[[Services], Any], Any] = {}
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _rate_limits(self) -> RateLimits:
+        trusted = networks(self.settings.trusted_proxies)
+        of = self.settings.of(LimitSettings)
+        return RateLimits(self.database, self.register, of, trusted)
 
     def _sealing(self) -> EventSealing:
         return EventSealing(
@@ -216,7 +223,7 @@ class Services:
             self.forged_rows,
             trust=lambda of: self.trust.of(of.org_id, of.org),
             archive=None if target is None else ArchiveAt(target, target_settings(self.settings)),
-            limits=self.limits,
+            limits=self.signing_limits,
             acknowledged=self.heads.get,
             index_key=index_key(master_key),
             on_end=partial(note_verification, self.recorder),
@@ -307,6 +314,8 @@ class Services:
             await self.key_uses.store()
         with contextlib.suppress(QuireError):  # a crash would lose the same
             await self.own.flush()
+        with contextlib.suppress(QuireError):  # what was used in the last second
+            await self.limits.fast.tell()
         await self.clock.close(self.database)
         await self.trail.close()
         with contextlib.suppress(HeadMemoryUnavailable):  # the kernel writes it later

@@ -69,8 +69,8 @@ async def follow_notifications(services: Services) -> None:
         services.database.url,
         {
             "quire_keys": key_changed,
-            "quire_blocks": lambda _: services.live.changed(),
             "quire_orgs": services.directory.forget,
+            "quire_limits": lambda _: services.live.changed(),
             "quire_checkpoints": services.growth.announced,
         },
         missed,
@@ -78,8 +78,13 @@ async def follow_notifications(services: Services) -> None:
 
 
 async def end_revoked(services: Services) -> None:
-    """End the streams and waiting requests of ended keys and blocked addresses."""
+    """End the streams and waiting requests of keys that are no longer valid."""
     await services.live.watch()
+
+
+async def tell_rates(services: Services) -> None:
+    """Tell other processes what callers used of rate limits, and learn what they know."""
+    await services.limits.fast.keep_telling()
 
 
 async def note_key_uses(services: Services) -> None:

@@ -13,7 +13,7 @@ from ledger.sealing import row_key
 from ledger.storage import quota_uses
 from ledger.storage.database import Database as Pool
 from ledger.storage.quota_uses import Amount
-from server.access.quotas import QuotaExceeded, Quotas
+from server.access.limits.quotas import QuotaExceeded, Quotas
 from tests.support.appending import MASTER_KEY, Process
 from tests.support.serving import PeerAnswer, Server
 

@@ -49,6 +49,7 @@ ROWS: Final[dict[str, tuple[Value, ...]]] = {
         "0123456789abcdef", ORG.id, "k", "viewer", b"s" * 32, NOW, "server", NOW, "10.0.0.0/8",
         None, None,
     ),
+    "org_limits": (ORG.id, 60, 0, 0, 600, 0, 5),
     "accepted_doubts": (ORG.id, 3, "trail_shortened", NOW, "0123456789abcdef"),
     "register_snapshots": (5, b"h" * 32, b"s"),
     "idempotency": (ORG.id, b"k" * 16, TODAY, b"b" * 16, 3, 1, None, NOW, b"h" * 32),
@@ -61,10 +62,6 @@ ROWS: Final[dict[str, tuple[Value, ...]]] = {
     "quota_uses": (ORG.id, date(2026, 7, 1), 5, 99, 80),
     "pending_acts": (b"i" * 16, ORG.id, "read", NOW, b"b"),
     "acknowledged_events": (4, ORG.id, NOW, "0123456789abcdef", "looked at"),
-    "address_blocks": (
-        b"d" * 16, "0123456789abcdef", "192.0.2.0/24", "tries keys", "operator", NOW, NOW, 1, NOW,
-        "operator",
-    ),
 }  # fmt: skip
 """A right row of each table, by the columns that its MAC covers."""
 BESIDE: Final = {
@@ -266,9 +263,9 @@ ANOTHER: Final[dict[str, dict[int, Value]]] = {
     "verifications": {0: "ver_2"},
     "departed": {1: 3, 2: 5},
     "quota_uses": {0: OTHER},
+    "org_limits": {0: OTHER},
     "acknowledged_events": {0: 5},
     "pending_acts": {0: b"j" * 16},
-    "address_blocks": {0: b"e" * 16},
 }
 """What another row of a table has in the place of some values, by their index."""
 

@@ -176,8 +176,8 @@ class Register:
         newest = self.state.mac(table, key)
         return newest is not None and newest[0] > self._fold.damaged and newest[1] == mac
 
-    def is_newest(self, table: str, key: str, mac: str) -> bool:
-        """Return whether a row that was right still is, by its MAC in hexadecimal digits.
+    def is_newest(self, table: str, key: str, mac: str | None) -> bool:
+        """Return whether a row that was right still is, by its MAC in hexadecimal digits; None: no row.
 
         Every request asks this: it compares what the process has folded, and nothing more.
         """

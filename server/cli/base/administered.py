@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
-from ledger.sealing import address_key
 from ledger.storage.database import Database
 from ledger.storage.orgs import any_org
 from server.access.administering import administering
@@ -24,15 +23,11 @@ R = TypeVar("R")
 
 
 class AdministrativeWork(NamedTuple):
-    """The database and its administration, open while a command works.
-
-    ``address_key`` is that of the digests of addresses.
-    """
+    """The database and its administration, open while a command works."""
 
     database: Database
     administration: Administration
     authenticator: Authenticator
-    address_key: bytes
 
     @property
     def keys(self) -> ApiKeys:
@@ -59,10 +54,7 @@ def administered(settings: Settings, work: Callable[[AdministrativeWork], Awaita
                 ) as administration:
                     validity = administration.validity
                     authenticator = Authenticator(database, secrets.master_key, validity)
-                    key = address_key(secrets.master_key)
-                    return await work(
-                        AdministrativeWork(database, administration, authenticator, key)
-                    )
+                    return await work(AdministrativeWork(database, administration, authenticator))
         finally:
             await database.close()
 

@@ -28,6 +28,7 @@ from ledger.core.proving import NotYetSigned
 from ledger.entry import RecordId
 from ledger.evidence.format import Disclose, Filter, Request
 from ledger.intake.record_lists import RecordList, RecordLists, places_of, slices
+from server.access.limits.rules import Spending
 from server.access.principal import Principal
 from server.access.rights import May
 from server.http.api.bundles import CreateBundle
@@ -70,6 +71,7 @@ POLL_INTERVAL_S: Final = 0.25
     opt=asks(
         May.BUNDLE,
         writes=True,
+        spends=Spending.READ,
         body=CreateBundle,
         example={"from_seq": 0, "to_seq": 0, "include_payloads": False},
         problems=(400, 409, 422, 423, *WRITE_PROBLEMS),

@@ -20,6 +20,7 @@ from ledger.storage import entry_bundles, trees
 from ledger.storage.trees import ANCHOR_LOG
 from ledger.tiles import EntryTile, parse_path
 from server.access.directory import NotFound
+from server.access.limits.rules import Spending
 from server.access.rights import May
 from server.http.bodies import body_of
 from server.http.caller import HttpRequest, append_permitted, log_of, services_of
@@ -193,6 +194,7 @@ def _written(
     opt=asks(
         May.APPEND,
         writes=True,
+        spends=Spending.APPEND,
         public=True,
         raw=OCTETS,
         problems=(400, 408, 413, 423, 429),

@@ -82,7 +82,7 @@ class Liveness(msgspec.Struct):
 NOT_READY: Final = {"ready": False}
 
 
-@get("/livez", operation_id="live", opt=needs_no_key(), tags=["Operations"])
+@get("/livez", operation_id="live", opt=needs_no_key(probe=True), tags=["Operations"])
 async def livez() -> Liveness:
     """Report that the process runs and its event loop turns."""
     return Liveness()
@@ -92,6 +92,7 @@ async def livez() -> Liveness:
     "/readyz",
     operation_id="ready",
     opt=needs_no_key(
+        probe=True,
         answers={
             200: {JSON: Readiness},
             503: {JSON: Readiness},
@@ -123,6 +124,7 @@ async def readyz(request: HttpRequest) -> Response[Readiness]:
     operation_id="metrics",
     opt=needs_no_key(
         operators=True,
+        probe=True,
         problems=(401,),
         answers={
             200: {

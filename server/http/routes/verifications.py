@@ -30,6 +30,7 @@ from ledger.core.verification.work.trust import TrailTrust
 from ledger.entry import RecordId, format_time, from_datetime, has_control, record_id
 from ledger.verdict import worse_of
 from server.access.directory import NotFound
+from server.access.limits.rules import Spending
 from server.access.rights import May
 from server.http.api.verifications import (
     UNBUFFERED,
@@ -88,6 +89,7 @@ async def _find(request: HttpRequest, org: OrgFacts, job_id: str) -> Job:
     opt=asks(
         May.VERIFY,
         writes=True,
+        spends=Spending.VERIFY,
         body=VerifyRange,
         body_required=False,
         example={"from_seq": 0, "to_seq": None},
@@ -169,7 +171,7 @@ async def watch_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) 
 @get(
     "/admin/compliance/verify/{record:str}",
     operation_id="verifyEntry",
-    opt=asks(May.VERIFY, problems=(400,)),
+    opt=asks(May.VERIFY, spends=Spending.VERIFY, problems=(400,)),
 )
 async def verify_one(request: HttpRequest, record: EntryName) -> EntryVerdict:
     """Check one entry: hash, signature, link, payload, and its place in the signed tree."""
@@ -222,7 +224,7 @@ async def _verified(
         timestamp=format_time(written_us),
         inclusion=await check_inclusion(database, entry, trust),
         rows=await services.trail.rows_at(org.id, entry.seq),
-        late=written_us < (time.time() - services.limits.signing_s) * 1_000_000,
+        late=written_us < (time.time() - services.signing_limits.signing_s) * 1_000_000,
     )
 
 

@@ -63,6 +63,17 @@ class OrgChanged(Registered, kw_only=True, omit_defaults=True):
     """After how many days each API key should be rotated; 0: its age does not matter."""
 
 
+class LimitsChanged(Registered, kw_only=True):
+    """An org has these rate limits now, in requests a minute; null: none."""
+
+    org: SlugText
+    """The org."""
+    key_limits: dict[str, int | None]
+    """The limits of each of its API keys."""
+    org_limits: dict[str, int | None]
+    """The limits of all its API keys together."""
+
+
 class KeyChange(Registered, kw_only=True, omit_defaults=True):
     """An API key was created, changed, rotated or revoked, and is as these fields say now."""
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ledger.core.register import API_KEYS, BLOCKS, ORGS, Register
+from ledger.core.register import API_KEYS, ORG_LIMITS, ORGS, Register
 from ledger.rows import Value
-from ledger.storage import address_blocks, api_keys, orgs
+from ledger.storage import api_keys, org_limits, orgs
 from ledger.storage.judged_rows import JudgedTable
 
-KEY_COLUMN: Final = {ORGS: "slug", API_KEYS: "id", BLOCKS: "digest"}
+KEY_COLUMN: Final = {ORGS: "slug", API_KEYS: "id", ORG_LIMITS: "org_id"}
 """By which column the register names the rows of a table."""
-_READ: Final = {ORGS: orgs.mac_of, API_KEYS: api_keys.mac_of, BLOCKS: address_blocks.mac_of}
+_MAC_OF: Final = {ORGS: orgs.mac_of, API_KEYS: api_keys.mac_of, ORG_LIMITS: org_limits.mac_of}
 
 
 class NewestRows:
@@ -32,12 +32,8 @@ class NewestRows:
         if table not in KEY_COLUMN:
             return []
         at = judged.table.columns.index(KEY_COLUMN[table])
-        macs = {_text(row[at]): row[-1] for row in page}
+        macs = {str(row[at]): row[-1] for row in page}
         self._met[table] |= macs.keys()
-        if (
-            table == BLOCKS
-        ):  # of one that ended long ago the register knows nothing, and none decides
-            macs = {key: mac for key, mac in macs.items() if self.register.has(table, key)}
         differ = [
             key for key, mac in macs.items() if not self.register.knows(table, key, _bytes(mac))
         ]
@@ -57,17 +53,13 @@ class NewestRows:
 
     async def _is_newest(self, table: str, key: str) -> bool:
         """Read a row again, and return whether it has the MAC of its newest change."""
-        read = _READ[table]
+        read = _MAC_OF[table]
 
         async def facts() -> list[tuple[str, str, bytes]]:
             return [(table, key, await read(self.register.database, key))]
 
         found = await self.register.settled(facts, list)
         return all(self.register.knows(*fact) for fact in found)
-
-
-def _text(value: Value) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _bytes(value: Value) -> bytes:

@@ -19,6 +19,7 @@ from ledger.core.sequencer import Appended, EntryPlace
 from ledger.entry import format_time, record_id_prefix, rfc3339
 from ledger.event import misspelt_fields
 from ledger.shapes import HashHex, RecordIdText, Seq, TimeText
+from server.access.limits.rules import Spending
 from server.access.rights import May
 from server.http.api.append import describe_append, event_schemas
 from server.http.api.logs import SignedHeadBody
@@ -130,6 +131,7 @@ class BatchSummaryBody(msgspec.Struct):
     opt=asks(
         May.APPEND,
         writes=True,
+        spends=Spending.APPEND,
         reads_query=True,
         completes=describe_append,
         schemas=event_schemas,

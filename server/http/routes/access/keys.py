@@ -16,6 +16,7 @@ from ledger.storage.api_keys import ApiKeyRecord, ApiKeyRow
 from ledger.times import bound
 from server.access.directory import NotFound, no_such_org
 from server.access.keys.changes import LIFETIME, LONGEST, SHORTEST, AskedKey, KeyEnded
+from server.access.limits.rules import Spending
 from server.access.principal import Principal
 from server.access.rights import MUST_EXPIRE, May, role_of
 from server.addresses import networks
@@ -60,6 +61,7 @@ LASTS: Final = "a key with this role must expire: give expires_in_days, from 1 t
     opt=asks(
         May.ADMINISTER,
         writes=True,
+        spends=Spending.KEYS,
         body=CreateKey,
         example={"name": "billing service", "role": "member", "expires_in_days": 90},
         problems=WRITES,
@@ -140,6 +142,7 @@ async def change_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> KeyBo
     opt=asks(
         May.ROTATE_OWN,
         writes=True,
+        spends=Spending.KEYS,
         body=RotateKey,
         body_required=False,
         example={"overlap_hours": 24},
@@ -159,7 +162,7 @@ async def rotate_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> Rotat
     "/admin/keys/rotate",
     status_code=200,
     operation_id="rotateKeyAsQwed",
-    opt=any_key(writes=True, problems=(400, 404, 409, 423, 429)),
+    opt=any_key(writes=True, spends=Spending.KEYS, problems=(400, 404, 409, 423, 429)),
 )
 async def rotate_as_qwed(
     request: HttpRequest,

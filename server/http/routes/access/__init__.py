@@ -1,0 +1,1 @@
+"""The routes of orgs, their API keys and their rate limits."""
