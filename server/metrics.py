@@ -57,6 +57,9 @@ FAULTS: Final = Counter(
 PROBLEMS: Final = Counter(
     "quire_http_problems", "Requests answered with a problem", ["status"], registry=REGISTRY
 )
+BLOCKED_REQUESTS: Final = Counter(
+    "quire_blocked_requests", "Requests refused as their address is blocked", registry=REGISTRY
+)
 RATE_LIMITED: Final = Counter(
     "quire_rate_limited",
     "Requests that a rate limit refused, by scope (key, org, address, installation) and by what they "
@@ -109,6 +112,12 @@ STOPPED: Final = Gauge(
 SIGNED_AT: Final = Gauge(
     "quire_last_anchor_timestamp_seconds",
     "When the newest anchor was signed, POSIX seconds; 0 before the first",
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
+BLOCKS: Final = Gauge(
+    "quire_address_blocks",
+    "Addresses that are blocked now",
     multiprocess_mode="mostrecent",
     registry=REGISTRY,
 )

@@ -41,6 +41,7 @@ EVENT_KINDS: Final[dict[str, EventKind]] = {
     "key_address_refused": EventKind(
         "high", "keys", "An API key was used from an address that is none of its own"
     ),
+    "address_blocked": EventKind("high", "blocks", "Requests from an address are refused"),
     "key_expires": EventKind("medium", "keys", "An API key expires soon"),
     "key_never_expires": EventKind("low", "keys", "An API key has no end"),
     "platform_key_rotated": EventKind("medium", "keys", "The platform key was replaced"),
@@ -55,7 +56,9 @@ EVENT_KINDS: Final[dict[str, EventKind]] = {
     "cross_tenant_refused": EventKind(
         "medium", "authentication", "An API key asked for an org that is not its own"
     ),
-    "address_blocked": EventKind("low", "blocks", "Requests of a blocked address were refused"),
+    "blocked_address_refused": EventKind(
+        "low", "blocks", "Requests from a blocked address were refused"
+    ),
     "body_too_large": EventKind(
         "low", "bodies", "Request bodies were larger than their route takes"
     ),

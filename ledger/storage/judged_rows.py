@@ -13,6 +13,7 @@ from ledger.blocks.block import SYSTEM_ORG
 from ledger.rows import DecidingTable, Value
 from ledger.storage.accepted_doubts import ACCEPTED
 from ledger.storage.acknowledged_events import ACKNOWLEDGED
+from ledger.storage.address_blocks import BLOCKS
 from ledger.storage.api_keys import API_KEYS
 from ledger.storage.archive_accounts import ARCHIVED_ROWS
 from ledger.storage.archived_attestations import ATTESTATION_ROWS
@@ -75,6 +76,7 @@ JUDGED: Final = (
     JudgedTable(QUOTA_USES),
     JudgedTable(PENDING_ACTS),
     JudgedTable(ACKNOWLEDGED),
+    JudgedTable(BLOCKS, _OF_SYSTEM),
 )
 """The tables with MACs; rows that concern all orgs are judged with each."""
 

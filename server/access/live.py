@@ -1,4 +1,4 @@
-"""The requests that are being answered, so that those of an ended key end within a second."""
+"""The requests that are being answered: those of an ended key or a blocked address end within a second."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ledger.errors import QueueFull, StorageError
-from server.access.auth import Authenticator
+from ledger.errors import QueueFull, QuireError, StorageError
+from server.access.auth import Authenticator, no_longer_valid
+from server.access.blocked import BlockedAddresses
 from server.access.principal import Principal
 from server.addresses import ClientAddress
 
@@ -19,7 +20,7 @@ RENEW_S: Final = 0.5
 
 
 class LiveRequest:
-    """One request: whether it may be broken off, and whether it was because its key ended."""
+    """One request: whether it may be broken off, and why it was, once it was."""
 
     __slots__ = ("address", "ended", "interruptible", "principal")
 
@@ -29,18 +30,22 @@ class LiveRequest:
         self.principal = principal
         self.address = address
         self.interruptible = interruptible
-        self.ended = False
+        self.ended: QuireError | None = None
 
 
 class LiveRequests:
     """The live requests of one process, each with the task that answers it."""
 
     def __init__(
-        self, authenticator: Authenticator, catch_up: Callable[[], Awaitable[None]]
+        self,
+        authenticator: Authenticator,
+        catch_up: Callable[[], Awaitable[None]],
+        blocked: BlockedAddresses,
     ) -> None:
         self._authenticator = authenticator
         self._validity = authenticator.validity
         self._catch_up = catch_up
+        self._blocked = blocked
         self._live: dict[asyncio.Task[object], LiveRequest] = {}
         self._announced = asyncio.Event()
 
@@ -59,11 +64,11 @@ class LiveRequests:
         self._live.pop(task, None)
 
     def changed(self) -> None:
-        """Look again soon: the change of a key was announced."""
+        """Look again soon: the change of a key or a block was announced."""
         self._announced.set()
 
     async def watch(self) -> None:
-        """End the requests of keys that are no longer valid; runs until cancelled."""
+        """End the requests of keys that are no longer valid, and of blocked addresses, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
@@ -72,14 +77,22 @@ class LiveRequests:
                 self._announced.clear()
                 with contextlib.suppress(StorageError):  # the register is followed each second
                     await self._catch_up()
+            self._end_blocked()
             await self._end_stale()
+
+    def _end_blocked(self) -> None:
+        for task, live in list(self._live.items()):
+            if live.interruptible and live.ended is None:
+                live.ended = self._blocked.refusal(live.address)
+                if live.ended is not None:
+                    task.cancel()
 
     async def _end_stale(self) -> None:
         stale = [
             (task, live)
             for task, live in self._live.items()
             if live.interruptible
-            and not live.ended
+            and live.ended is None
             and not self._validity.is_current(live.principal)
         ]
         if not stale:
@@ -95,7 +108,7 @@ class LiveRequests:
             if now is not None and now.admits(live.address):
                 live.principal = now
             else:
-                live.ended = True
+                live.ended = no_longer_valid()
                 task.cancel()
 
     async def _renewed(self, principal: Principal) -> Principal | None:

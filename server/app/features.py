@@ -10,6 +10,7 @@ from server.http.feature import FEATURE as OPERATIONS
 from server.oversight.feature import FEATURE as OVERSIGHT
 from server.qwed.feature import FEATURE as QWED
 from server.settings.feature import FEATURE as SERVER
+from server.threats.blocks.feature import FEATURE as BLOCKS
 from server.threats.feature import FEATURE as THREATS
 from server.trails.feature import FEATURE as TRAILS
 from server.witness.feature import FEATURE as WITNESS
@@ -20,6 +21,7 @@ FEATURES: Final[tuple[Feature, ...]] = (
     TRAILS,
     OVERSIGHT,
     THREATS,
+    BLOCKS,
     QWED,
     WITNESS,
     OPERATIONS,

@@ -26,6 +26,7 @@ from ledger.errors import DatabaseUnavailable, QuireError
 from ledger.event import Event
 from ledger.storage.asking import STRANGERS, ask_for, ask_without_key
 from server.access.auth import token_of
+from server.access.blocked import AddressBlocked
 from server.access.directory import NotFound
 from server.access.limits.rules import RateLimited, Spending
 from server.access.permits import append_permits
@@ -56,6 +57,7 @@ _REASONS: Final[dict[type[QuireError], str]] = {
     Forbidden: "forbidden",
     NotFound: "not_found",
     AddressNotAllowed: "address",
+    AddressBlocked: "address_blocked",
     RateLimited: "too_many_requests",
 }
 MAX_LOOKS: Final = 5

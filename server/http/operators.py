@@ -108,6 +108,7 @@ def database_gauges(services: Services) -> SharedReading[None]:
 
 async def _measure(services: Services) -> None:
     """Update the metrics of the database; while it is away, they stay as they are."""
+    metrics.BLOCKS.set(len(services.register.state.blocks.live(services.blocked.now_us())))
     with contextlib.suppress(StorageError):
         signing = await trees.signing_state(services.database)
         metrics.UNSIGNED.set(signing.unsigned)

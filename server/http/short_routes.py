@@ -18,11 +18,11 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ledger.errors import QuireError
-from server.access.auth import no_longer_valid
+from server.access.blocked import AddressBlocked
 from server.access.directory import NotFound
 from server.access.live import LiveRequest
 from server.addresses import networks
-from server.http.caller import LIVE, HttpRequest, caller_of, let_in
+from server.http.caller import LIVE, HttpRequest, caller_of, let_in, note_refusal
 from server.http.contract import CONTRACT, RouteContract
 from server.http.operators import PRIVATE_PATHS, is_private
 from server.http.problems import (
@@ -34,12 +34,13 @@ from server.http.problems import (
     on_unexpected,
     problem_of,
 )
-from server.http.protocol.address import PROXY_RULES, ProxyRules
+from server.http.protocol.address import PROXY_RULES, ProxyRules, address_of
 from server.http.protocol.bytes_response import BytesResponse
 from server.http.protocol.loop_shares import LOOP_SHARES, LoopShares
 from server.http.protocol.reads import HeadersOnly, answer_options, methods_of
 from server.http.routes import log
 from server.http.routes.appending import appends
+from server.metrics import BLOCKED_REQUESTS
 from server.settings import Settings
 
 ORGS: Final = "/v1/orgs/"
@@ -88,10 +89,27 @@ class ShortRoutes:
         if scope["type"] != ScopeType.HTTP:
             await self._serve(scope, receive, send)
             return
+        refused = self._blocked(scope)
+        if refused is not None:
+            await refused(scope, receive, HeadersOnly(send) if scope["method"] == "HEAD" else send)
+            return
         begun = self._shares.enter(*caller_of(scope, self.app.state.services))
         if begun is not None:
             await begun
         await self._serve(scope, receive, send)
+
+    def _blocked(self, scope: Scope) -> ASGIApp | None:
+        """Return the answer to a blocked address, in front of everything; None to all others.
+
+        Whoever calls by the private listener is let in: it has nothing but health and metrics.
+        """
+        services = self.app.state.services
+        error = services.blocked.refusal(address_of(scope))
+        if error is None or (self._serves_less and is_private(scope, self._settings)):
+            return None
+        BLOCKED_REQUESTS.inc()
+        note_refusal(Request(scope), services, error)
+        return _refused(error)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind: str = scope["type"]
@@ -126,7 +144,7 @@ class ShortRoutes:
         await self._through_app(scope, receive, send)
 
     async def _through_app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application; a request that is broken off for its key ends with 401, or nothing more."""
+        """Run the application; a request that is broken off ends with the reason, or nothing more."""
         started = False
 
         def sending(message: Any) -> Awaitable[None]:
@@ -139,11 +157,11 @@ class ShortRoutes:
         except asyncio.CancelledError:
             live: LiveRequest | None = scope.get("state", {}).get(LIVE)
             task = asyncio.current_task()
-            if live is None or not live.ended or task is None:
+            if live is None or live.ended is None or task is None:
                 raise
             task.uncancel()
             if not started:
-                await _refused(no_longer_valid())(scope, receive, send)
+                await _refused(live.ended)(scope, receive, send)
 
     def _is_served(self, scope: Scope, path: str) -> bool:
         """Return whether the listener of a request serves a path: the private one serves few."""
@@ -202,7 +220,11 @@ async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
 def _refused(error: QuireError) -> BytesResponse:
     """Return the answer to an error outside of any route."""
     kind = problem_of(type(error))
-    headers = ((b"www-authenticate", b"Bearer"),) if kind.status == 401 else ()
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if kind.status == 401:
+        headers = ((b"www-authenticate", b"Bearer"),)
+    elif isinstance(error, AddressBlocked):
+        headers = ((b"retry-after", b"%d" % error.retry_after),)
     body = document(kind, str(error))
     return BytesResponse(kind.status, body, headers, MEDIA_TYPE.encode())
 

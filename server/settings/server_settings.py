@@ -202,6 +202,10 @@ class Settings(
                 )
         except ValueError as error:
             problems.append(f"QUIRE_TRUSTED_PROXIES: {error}.")
+        try:
+            networks(self.block_exempt)
+        except ValueError as error:
+            problems.append(f"QUIRE_BLOCK_EXEMPT: {error}.")
         if self.metrics_port == self.port:
             problems.append(
                 f"QUIRE_METRICS_PORT and QUIRE_PORT are both {self.port}: the private listener "

@@ -47,6 +47,7 @@ from ledger.storage.verifications import VerificationTable
 from server import metrics
 from server.access.administration import Administration
 from server.access.auth import Authenticator
+from server.access.blocked import BlockedAddresses, never_blocked
 from server.access.directory import Directory
 from server.access.keys.changes import KeyChanges
 from server.access.keys.endings import KeyEndings
@@ -137,7 +138,10 @@ class Services:
         self.key_uses = KeyUsage(database, validity.now_us)
         self.refused_addresses = RefusedAddresses(database)
         self.key_endings = KeyEndings(database, self.register)
-        self.live = LiveRequests(self.authenticator, self.register.catch_up)
+        self.blocked = BlockedAddresses(
+            self.register, self.address_key, never_blocked(settings), validity.now_us
+        )
+        self.live = LiveRequests(self.authenticator, self.register.catch_up, self.blocked)
         self.directory = Directory(database, self.register)
         self.guard = TrailGuard(database, self.sequencer, self.sealer, self.administration)
         self.sealing = self._sealing()

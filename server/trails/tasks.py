@@ -69,6 +69,7 @@ async def follow_notifications(services: Services) -> None:
         services.database.url,
         {
             "quire_keys": key_changed,
+            "quire_blocks": lambda _: services.live.changed(),
             "quire_orgs": services.directory.forget,
             "quire_limits": lambda _: services.live.changed(),
             "quire_checkpoints": services.growth.announced,
@@ -78,7 +79,7 @@ async def follow_notifications(services: Services) -> None:
 
 
 async def end_revoked(services: Services) -> None:
-    """End the streams and waiting requests of keys that are no longer valid."""
+    """End the streams and waiting requests of ended keys and blocked addresses."""
     await services.live.watch()
 
 

@@ -62,6 +62,10 @@ ROWS: Final[dict[str, tuple[Value, ...]]] = {
     "quota_uses": (ORG.id, date(2026, 7, 1), 5, 99, 80),
     "pending_acts": (b"i" * 16, ORG.id, "read", NOW, b"b"),
     "acknowledged_events": (4, ORG.id, NOW, "0123456789abcdef", "looked at"),
+    "address_blocks": (
+        b"d" * 16, "0123456789abcdef", "192.0.2.0/24", "tries keys", "operator", NOW, NOW, 1, NOW,
+        "operator",
+    ),
 }  # fmt: skip
 """A right row of each table, by the columns that its MAC covers."""
 BESIDE: Final = {
@@ -266,6 +270,7 @@ ANOTHER: Final[dict[str, dict[int, Value]]] = {
     "org_limits": {0: OTHER},
     "acknowledged_events": {0: 5},
     "pending_acts": {0: b"j" * 16},
+    "address_blocks": {0: b"e" * 16},
 }
 """What another row of a table has in the place of some values, by their index."""
 

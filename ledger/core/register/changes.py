@@ -19,6 +19,7 @@ from ledger.entry import payload_digest, search_tag
 
 ORGS: Final = "orgs"
 API_KEYS: Final = "api_keys"
+BLOCKS: Final = "address_blocks"
 ORG_LIMITS: Final = "org_limits"
 SERVER: Final = "server"
 """The actor of what no caller asked for."""
@@ -38,6 +39,8 @@ class ChangeKind(StrEnum):
     FROZEN = "quire.org_frozen"
     THAWED = "quire.org_thawed"
     ERASED = "quire.subject_erased"
+    ADDRESS_BLOCKED = "quire.address_blocked"
+    ADDRESS_UNBLOCKED = "quire.address_unblocked"
 
 
 class FaultSeqs(msgspec.Struct, frozen=True):
@@ -59,10 +62,30 @@ class RegisteredRow(msgspec.Struct, frozen=True):
     mac: str
 
 
+class RecordedBlock(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A block of an address, whose digest is the key of its row; times in µs since the Unix epoch.
+
+    ``network`` is the range around the address that names no person. ``level`` counts the blocks in a
+    row that the server made by itself. ``lifted_us`` is 0 unless the block was lifted.
+    """
+
+    id: str
+    network: str
+    since_us: int
+    until_us: int
+    level: int = 0
+    lifted_us: int = 0
+
+    def is_live(self, now_us: int) -> bool:
+        """Return whether the address is blocked at a time."""
+        return not self.lifted_us and now_us < self.until_us
+
+
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """The member ``register`` of a payload.
 
-    ``org_id`` is that of a frozen, thawed or restored org, or of an erased person. ``faults`` are
+    ``org_id`` is that of a frozen, thawed or restored org, or of an erased person; of a ``block`` that
+    of `system`. ``faults`` are
     those for which a verification froze the org, or which its thaw accepts; ``ref`` is the erased
     person's. ``entries`` of a restored org came back: what was only in its old database did not.
     """
@@ -73,6 +96,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     faults: FaultSeqs | None = None
     ref: str | None = None
     entries: int | None = None
+    block: RecordedBlock | None = None
 
 
 class _LostRange(msgspec.Struct):

@@ -7,7 +7,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from ledger.core.register.changes import Change, ChangeKind, FaultSeqs, erased_id
+from ledger.core.register.blocks import RecordedBlocks
+from ledger.core.register.changes import (
+    BLOCKS,
+    Change,
+    ChangeKind,
+    FaultSeqs,
+    RecordedBlock,
+    erased_id,
+)
 
 
 class RecordedFreeze(NamedTuple):
@@ -25,6 +33,7 @@ class StoredState(msgspec.Struct, array_like=True, frozen=True):
     accepted: list[tuple[int, FaultSeqs]]
     erased: list[int]
     restored: list[tuple[int, int]] = []
+    blocks: list[tuple[str, RecordedBlock]] = []
 
     def encoded(self) -> bytes:
         """Return the bytes, for :meth:`RegisterState.decoded`."""
@@ -32,13 +41,14 @@ class StoredState(msgspec.Struct, array_like=True, frozen=True):
 
 
 class RegisterState:
-    """The newest MAC of each row, freezes and erasures. One instance is changed by one folder, in the order of seqs."""
+    """The newest MAC of each row, freezes, erasures and blocks. One instance is changed by one folder, in the order of seqs."""
 
     def __init__(self) -> None:
         self.frozen: dict[int, RecordedFreeze] = {}
         self.accepted: dict[int, FaultSeqs] = {}
         self.restored: dict[int, int] = {}
         """The number of entries of an org that last came back from its archive."""
+        self.blocks = RecordedBlocks()
         self._rows: dict[tuple[str, str], tuple[int, str]] = {}
         self._orgs: dict[tuple[str, str], int | None] = {}
         self._erased: set[int] = set()
@@ -50,6 +60,8 @@ class RegisterState:
         for row in change.rows:
             self._rows[row.table, row.key] = seq, row.mac
             self._orgs[row.table, row.key] = change.org_id
+            if row.table == BLOCKS and change.block is not None:
+                self._note_block(row.key, change.block)
         org_id = change.org_id
         if org_id is None:
             return
@@ -64,6 +76,10 @@ class RegisterState:
         elif kind is ChangeKind.ERASED and change.ref is not None:
             self._erased.add(erased_id(org_id, change.ref))
 
+    def _note_block(self, digest: str, block: RecordedBlock) -> None:
+        for old in self.blocks.put(digest, block):
+            self._drop((BLOCKS, old))
+
     def _forget(self, org_id: int | None) -> None:
         """Drop the rows and the freeze of an org that comes back from its archive without them.
 
@@ -73,7 +89,12 @@ class RegisterState:
             self.frozen.pop(org_id, None)
             self.accepted.pop(org_id, None)
         for place in [place for place, org in self._orgs.items() if org == org_id]:
-            del self._rows[place], self._orgs[place]
+            self._drop(place)
+
+    def _drop(self, place: tuple[str, str]) -> None:
+        del self._rows[place], self._orgs[place]
+        if place[0] == BLOCKS:
+            self.blocks.drop(place[1])
 
     def mac(self, table: str, key: str) -> tuple[int, bytes] | None:
         """Return the seq of a row's newest change and the MAC that it has since; None without one."""
@@ -105,7 +126,8 @@ class RegisterState:
         ]
         frozen = [(org_id, freeze.reason, freeze.faults) for org_id, freeze in self.frozen.items()]
         accepted, restored = list(self.accepted.items()), list(self.restored.items())
-        return StoredState(rows, frozen, accepted, list(self._erased), restored)
+        blocks = self.blocks.items()
+        return StoredState(rows, frozen, accepted, list(self._erased), restored, blocks)
 
     @classmethod
     def decoded(cls, data: bytes) -> RegisterState:
@@ -120,4 +142,6 @@ class RegisterState:
         state.accepted = dict(stored.accepted)
         state.restored = dict(stored.restored)
         state._erased = set(stored.erased)
+        for digest, block in stored.blocks:
+            state.blocks.put(digest, block)
         return state

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
+from ledger.sealing import address_key
 from ledger.storage.database import Database
 from ledger.storage.orgs import any_org
 from server.access.administering import administering
@@ -23,11 +24,15 @@ R = TypeVar("R")
 
 
 class AdministrativeWork(NamedTuple):
-    """The database and its administration, open while a command works."""
+    """The database and its administration, open while a command works.
+
+    ``address_key`` is that of the digests of addresses.
+    """
 
     database: Database
     administration: Administration
     authenticator: Authenticator
+    address_key: bytes
 
     @property
     def keys(self) -> ApiKeys:
@@ -54,7 +59,10 @@ def administered(settings: Settings, work: Callable[[AdministrativeWork], Awaita
                 ) as administration:
                     validity = administration.validity
                     authenticator = Authenticator(database, secrets.master_key, validity)
-                    return await work(AdministrativeWork(database, administration, authenticator))
+                    key = address_key(secrets.master_key)
+                    return await work(
+                        AdministrativeWork(database, administration, authenticator, key)
+                    )
         finally:
             await database.close()
 

@@ -28,7 +28,7 @@ class ListeningSettings:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class EdgeSettings:
-    """Which proxies are believed, and who may read the metrics."""
+    """Which proxies are believed, which addresses are never blocked, and who may read the metrics."""
 
     trusted_proxies: Annotated[
         str,
@@ -36,6 +36,18 @@ class EdgeSettings:
             max_length=20_000,
             description="IP addresses and CIDR ranges of the reverse proxies whose word about a "
             "client's address is taken, with commas between them; none: no proxy",
+            extra={
+                "secret": False,
+                "form": "a list of IP addresses and CIDR ranges, with commas between them",
+            },
+        ),
+    ] = ""
+    block_exempt: Annotated[
+        str,
+        Meta(
+            max_length=20_000,
+            description="IP addresses and CIDR ranges that are never blocked, with commas between "
+            "them; loopback and trusted proxies never are",
             extra={
                 "secret": False,
                 "form": "a list of IP addresses and CIDR ranges, with commas between them",

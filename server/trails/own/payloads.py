@@ -69,7 +69,8 @@ class RefusedRequests(Struct, kw_only=True):
     "others": all that are not listed."""
     reason: Annotated[str, Meta(examples=["invalid_key"])]
     """`no_key`, `invalid_key` (unknown, mistyped, revoked), `forbidden`, `not_found` (no such org
-    for this key), `address` (none of the key's) or `too_many_requests` (a rate limit)."""
+    for this key), `address` (none of the key's), `address_blocked` or `too_many_requests` (a
+    rate limit)."""
     count: Count
     """How many requests."""
 
