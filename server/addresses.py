@@ -56,6 +56,11 @@ def client(ip: Address) -> ClientAddress:
     return ClientAddress(ip, str(IPv6Network((ip, SITE_BITS), strict=False)))
 
 
+def client_of(group: str) -> ClientAddress:
+    """Return the address with this group; of an IPv6 /64, its first one. Raises ValueError."""
+    return client(ip_network(group).network_address)
+
+
 def network_of(of: ClientAddress) -> str:
     """Return the network of an address, for records that name no person: a /24, of IPv6 a /48."""
     if isinstance(of.ip, IPv4Address):

@@ -311,6 +311,10 @@ class AsyncLedgerClient:
                 return
             cursor = routes.advanced(cursor, str(page.next_cursor))
 
+    async def threats(self, *, org: str | None = None) -> models.OrgThreats:
+        """Get an org's threat score with its parts, its level, and who contributes."""
+        return await self._run(routes.threats(await self._slug(org)))
+
     async def acknowledge_event(
         self, event_id: int, reason: str, *, org: str | None = None
     ) -> models.SecurityEventInfo:

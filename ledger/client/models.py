@@ -432,6 +432,47 @@ class SecurityEventPage(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: int | None = None
 
 
+class ThreatScoreInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A threat score, 0 to 100, the points of its parts, and when it was reached.
+
+    Of an API key it has ``key``; of an address its keyed ``digest`` and the ``network`` that holds it.
+    """
+
+    score: int
+    parts: dict[str, int]
+    at: Time
+    key: str | None = None
+    digest: str | None = None
+    network: str | None = None
+
+
+class ThreatCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is counted in a period: security events, what was blocked, serious events."""
+
+    total_events: int
+    blocked_attempts: int
+    high_severity_events: int
+    recent_failures_10min: int
+
+
+class OrgThreats(msgspec.Struct, frozen=True, kw_only=True):
+    """The threats to an org in the last hours; ``level`` is LOW, MEDIUM, HIGH or CRITICAL.
+
+    ``score`` is None while no event weighed anything.
+    """
+
+    org: str
+    period_hours: int
+    level: str
+    score: ThreatScoreInfo | None
+    metrics: ThreatCounts
+    by_kind: dict[str, int]
+    by_layer: dict[str, int]
+    keys: list[ThreatScoreInfo]
+    addresses: list[ThreatScoreInfo]
+    generated_at: Time
+
+
 class Review(msgspec.Struct, frozen=True, kw_only=True):
     """A review of the trail of some days, as its entry states it."""
 

@@ -39,6 +39,7 @@ _job = reader(models.VerificationJob)
 _org = reader(models.Org)
 _org_page = reader(models.OrgPage)
 _event = reader(models.SecurityEventInfo)
+_threats = reader(models.OrgThreats)
 _event_page = reader(models.SecurityEventPage)
 _review = reader(models.Review)
 _created_key = reader(models.CreatedApiKey)
@@ -230,6 +231,10 @@ def security_events(
     if given.get("acknowledged") is not None:
         given["acknowledged"] = str(given["acknowledged"]).lower()
     return _get(f"/v1/orgs/{segment(slug)}/security-events", _event_page, query_of(given))
+
+
+def threats(slug: str) -> Call[models.OrgThreats]:
+    return _get(f"/v1/orgs/{segment(slug)}/threats", _threats)
 
 
 def acknowledge_event(slug: str, event_id: int, reason: str) -> Call[models.SecurityEventInfo]:

@@ -268,6 +268,10 @@ class LedgerClient:
                 return
             cursor = routes.advanced(cursor, str(page.next_cursor))
 
+    def threats(self, *, org: str | None = None) -> models.OrgThreats:
+        """Get an org's threat score with its parts, its level, and who contributes."""
+        return self._run(routes.threats(self._slug(org)))
+
     def acknowledge_event(
         self, event_id: int, reason: str, *, org: str | None = None
     ) -> models.SecurityEventInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -11,9 +12,10 @@ import msgspec
 from ledger.entry import rfc3339
 from ledger.storage.database import Connection, Database
 from ledger.storage.event_kinds import kind_of
-from ledger.storage.queries import Queries
+from ledger.storage.queries import Queries, Queryable
 
 MAX_REASON_CHARS: Final = 1_000
+MAX_COUNTED: Final = 100_000
 MAX_READ_CHARS: Final = 20_000
 """Characters of a text that are read, and digested: Quire writes no longer ones."""
 _DIGEST_LABEL: Final = b"quire security event 1\x00"
@@ -67,6 +69,41 @@ def selected(table: str) -> str:
         f"CASE WHEN {table}.at BETWEEN 'epoch' AND '4253-01-01Z' THEN {table}.at ELSE 'epoch' END"
     )
     return ", ".join(columns.values())
+
+
+# Only the newest are counted one by one; the number of more is not worth their cost.
+COUNT: Final = f"""
+SELECT count(*) FROM (
+    SELECT FROM security_events
+    WHERE (org_id = $1 OR ($2 AND org_id IS NULL)) AND ($3::text[] IS NULL OR kind = ANY($3))
+    LIMIT {MAX_COUNTED}) counted"""
+PAGE: Final = f"""
+SELECT {selected("e")} FROM security_events e
+WHERE (e.org_id = $1 OR ($2 AND e.org_id IS NULL)) AND ($3::text[] IS NULL OR e.kind = ANY($3))
+  AND e.id < $4 ORDER BY e.id DESC LIMIT $5"""
+
+
+async def count(
+    database: Queryable, org_id: int, kinds: Sequence[str] | None, *, of_all: bool
+) -> int:
+    """Return how many events an org has, of some kinds or of all (None); 100,000 for more."""
+    rows = await database.fetch(COUNT, org_id, of_all, kinds)
+    number: int = rows[0][0]
+    return number
+
+
+async def page(
+    database: Queryable,
+    org_id: int,
+    kinds: Sequence[str] | None,
+    below: int,
+    limit: int,
+    *,
+    of_all: bool,
+) -> list[SecurityEventRow]:
+    """Return events with ids below one, newest first; with ``of_all`` those of all orgs too."""
+    rows = await database.fetch(PAGE, org_id, of_all, kinds, below, limit)
+    return [SecurityEventRow(*row) for row in rows]
 
 
 async def add(

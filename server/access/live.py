@@ -9,7 +9,7 @@ from typing import Final
 
 from ledger.errors import QueueFull, QuireError, StorageError
 from server.access.auth import Authenticator, no_longer_valid
-from server.access.blocked import BlockedAddresses
+from server.access.callers.blocked import BlockedAddresses
 from server.access.principal import Principal
 from server.addresses import ClientAddress
 

@@ -25,12 +25,14 @@ from ledger.entry import has_control
 from ledger.errors import DatabaseUnavailable, QuireError
 from ledger.event import Event
 from ledger.storage.asking import STRANGERS, ask_for, ask_without_key
-from server.access.auth import token_of
-from server.access.blocked import AddressBlocked
+from server.access.auth import KnownKey, token_of
+from server.access.callers.blocked import AddressBlocked
+from server.access.callers.watch import NOT_FOUND
 from server.access.directory import NotFound
 from server.access.limits.rules import RateLimited, Spending
 from server.access.permits import append_permits
 from server.access.principal import AddressNotAllowed, Forbidden, Principal, Unauthorized
+from server.access.rights import Right
 from server.addresses import network_of
 from server.http.contract import ADMITTED, CONTRACT, ORG, RouteContract
 from server.http.problems import BadRequest
@@ -55,7 +57,7 @@ LIVE: Final = "live"
 """The key in a request's state of its :class:`LiveRequest`."""
 _REASONS: Final[dict[type[QuireError], str]] = {
     Forbidden: "forbidden",
-    NotFound: "not_found",
+    NotFound: NOT_FOUND,
     AddressNotAllowed: "address",
     AddressBlocked: "address_blocked",
     RateLimited: "too_many_requests",
@@ -97,8 +99,11 @@ async def let_in(request: HttpRequest, contract: RouteContract, slug: str | None
             services_of(request).limits.admit_stranger(address_of(request.scope))
             raise
     except (Unauthorized, Forbidden, NotFound, AddressNotAllowed, RateLimited) as error:
-        note_refusal(request, services_of(request), error)
+        key = note_refusal(request, services_of(request), error)
+        if contract.others_forbidden and isinstance(error, NotFound) and key and key.org_id:
+            raise Forbidden("this API key may see its own org only") from None
         raise
+    services_of(request).callers.admitted(_admitted(request), address_of(request.scope).group)
     if not contract.writes:
         note_read(request)
 
@@ -130,16 +135,22 @@ def route_of(request: HttpRequest) -> str:
     return str(request.route_handler.operation_id)
 
 
-def note_refusal(request: HttpRequest, services: Services, error: QuireError) -> None:
-    """Count a refused request: in the trail of its key's org, else in that of `system`."""
+def note_refusal(request: HttpRequest, services: Services, error: QuireError) -> KnownKey | None:
+    """Count a refused request: in the trail of its key's org, else in that of `system`.
+
+    Returns the key that the request names, valid or not; None for one that never existed.
+    """
     token = token_of(headers_of(request))
     key = None if token is None else services.authenticator.known_key(token)
     reason = _REASONS.get(type(error), "no_key" if token is None else "invalid_key")
-    org_id = None if key is None else key.org_id
-    source = network_of(address_of(request.scope)) if key is None else f"key:{key.id}"
+    org_id, key_id = (None, None) if key is None else (key.org_id, key.id)
+    address = address_of(request.scope)
+    source = network_of(address) if key is None else f"key:{key.id}"
     services.recorder.refused(org_id or services.register.system_id or 0, source, reason)
     if isinstance(error, RateLimited):
-        services.limits.refused(error, address_of(request.scope), org_id, key and key.id)
+        services.limits.refused(error, address, org_id, key_id)
+    services.callers.refused(org_id, key_id, address.group, reason)
+    return key
 
 
 async def _let_in(request: HttpRequest, contract: RouteContract, slug: str | None) -> None:
@@ -195,6 +206,19 @@ async def _spend(
         services.limits.admit_stranger(address_of(request.scope))
     else:
         await services.limits.admit(principal, spending)
+
+
+async def org_named(request: HttpRequest, slug: str, right: Right) -> OrgFacts:
+    """Return an org that a request names elsewhere than in its path, if its caller has the right.
+
+    Raises NotFound, which is noted like that of a path, Forbidden.
+    """
+    services = services_of(request)
+    try:
+        return await services.directory.org(slug, principal_of(request), right)
+    except NotFound as error:
+        note_refusal(request, services, error)
+        raise
 
 
 def caller_of(scope: Scope, services: Services) -> tuple[Hashable, str | None]:

@@ -84,7 +84,9 @@ class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
     needs no key, a ``public`` one needs none where the org's log is public. An open route for
     ``operators`` asks for the token of QUIRE_METRICS_TOKEN itself. ``spends`` says of which rate
     limits a request uses a part; None: READ if it writes nothing, else OTHER. A ``probe`` of a load
-    balancer or a monitor uses none. ``writes`` says
+    balancer or a monitor uses none. Where
+    ``others_forbidden``, the key of an org gets 403 and not 404 for the path of any other org, existing
+    or not. ``writes`` says
     whether a call may change anything: every method but GET must say so. A route that
     ``reads_query`` refuses unknown parameters itself. ``raw`` is the content type of a body of any bytes. ``answers`` is for routes that
     write their bytes themselves: schema by media type; ``schemas`` makes named ones of theirs, and
@@ -99,6 +101,7 @@ class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
     operators: bool = False
     spends: Spending | None = None
     probe: bool = False
+    others_forbidden: bool = False
     writes: bool | None = None
     reads_query: bool = False
     raw: str | None = None

@@ -17,6 +17,7 @@ from ledger.errors import (
     NOT_FOUND,
     UNAVAILABLE,
     DatabaseUnavailable,
+    InvalidEvent,
     PayloadTooLarge,
     ProblemType,
     QueueFull,
@@ -25,6 +26,7 @@ from ledger.errors import (
 from ledger.malformed import misfit
 from ledger.rows import RowNotAuthentic
 from server import metrics
+from server.access.limits.rules import RateLimited
 from server.access.principal import Forbidden, Unauthorized
 from server.http.contract import ADMITTED
 from server.http.protocol.address import address_of
@@ -49,6 +51,9 @@ _refusals = AddressLog("a caller is refused")
 
 LOGGED: Final = frozenset({401, 403, 429})
 """Refusals that tell an operator who tries keys, or who sends too much: logged by address."""
+BODY_TOO_LARGE: Final = "body_too_large"
+BODY_MALFORMED: Final = "body_malformed"
+"""The kinds of security events of bodies."""
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_BASE: Final = "https://quire.dev/problems/"
 RETRY_AFTER_S: Final = 1
@@ -61,6 +66,10 @@ class BadRequest(QuireError):
     """The parameters or the body of a request are not valid."""
 
     problem_type = INVALID_REQUEST
+
+
+class MalformedBody(BadRequest):
+    """The body of a request can't be read as what its route takes."""
 
 
 class RequestTimeout(QuireError):
@@ -182,6 +191,10 @@ def problem(
 
 def on_quire_error(request: Request[Any, Any, Any], error: QuireError) -> Response[bytes]:
     """Answer an error of Quire's own tree."""
+    if not isinstance(error, RateLimited):  # which was counted where it was refused
+        malformed = isinstance(error, InvalidEvent | MalformedBody)
+        event = BODY_MALFORMED if malformed else None
+        _note_failure(request, error.problem_type or UNAVAILABLE, event)
     if error.problem_type is not None and error.problem_type.status in LOGGED:
         _note_refusal(request, error.problem_type)
     if isinstance(error, QueueFull):
@@ -214,6 +227,17 @@ def on_quire_error(request: Request[Any, Any, Any], error: QuireError) -> Respon
     return problem(UNAVAILABLE, "the server can't do this now; the operator's log says why")
 
 
+def _note_failure(
+    request: Request[Any, Any, Any], kind: ProblemType, event: str | None = None
+) -> None:
+    """Count a problem of a request that was let in; a bad body is a kind of security event."""
+    admitted = request.scope["state"].get(ADMITTED)
+    if admitted is not None:  # others are counted where they are refused
+        event = BODY_TOO_LARGE if kind is TOO_LARGE else event
+        group = address_of(request.scope).group
+        request.app.state.services.callers.failed(admitted, group, event, kind.title)
+
+
 def _note_refusal(request: Request[Any, Any, Any], kind: ProblemType) -> None:
     org, _ = request.scope["state"].get(ADMITTED) or (None, None)
     named = {} if org is None else {"org": org.slug}
@@ -230,6 +254,7 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     kind = OF_STATUS.get(error.status_code)
     if kind is None:
         kind = INTERNAL if error.status_code >= 500 else INVALID_REQUEST
+    _note_failure(request, kind)
     detail = str(error.detail or kind.title)
     if kind is NOT_FOUND:
         detail = NO_PATH
@@ -267,8 +292,9 @@ def _sent_name(request: Request[Any, Any, Any], key: str | None) -> str:
     return str(sent_as or key)
 
 
-def on_unexpected(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer a bug of the server: its details go only to the log."""
+    _note_failure(request, INTERNAL)
     # The key is the class, because the words may differ each time.
     _bugs.failed(type(error), log.error, "a fault of the server", exc_info=error)
     return problem(INTERNAL, "the server failed on this request; its log says why")

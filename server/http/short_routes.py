@@ -18,7 +18,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ledger.errors import QuireError
-from server.access.blocked import AddressBlocked
+from server.access.callers.blocked import AddressBlocked
 from server.access.directory import NotFound
 from server.access.live import LiveRequest
 from server.addresses import networks

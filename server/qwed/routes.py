@@ -18,7 +18,7 @@ from ledger.times import EXAMPLE
 from server.access.directory import NotFound
 from server.access.principal import Principal
 from server.access.rights import May, Right
-from server.http.caller import HttpRequest, interruptible, principal_of, services_of
+from server.http.caller import HttpRequest, interruptible, org_named, principal_of, services_of
 from server.http.contract import ResponseHeader, asks, text
 from server.http.parameters import MAX_EVENT, MAX_TEXT_CHARS
 from server.http.problems import BadRequest
@@ -100,7 +100,7 @@ async def _org(
     """Return the org that a caller names, or that of its key. Raises NotFound, BadRequest."""
     services, principal = services_of(request), principal_of(request)
     if slug is not None:
-        return services, await services.directory.org(slug, principal, right), principal
+        return services, await org_named(request, slug, right), principal
     if principal.org_id is None:
         raise BadRequest("a key of the platform must name an org: organization_id")
     org = await services.directory.by_id(principal.org_id)

@@ -3,9 +3,14 @@
 from typing import Final
 
 from server.feature import Feature
+from server.threats.settings import ThreatSettings
 
 FEATURE: Final = Feature(
     name="threats",
-    tags={"Threats": "How requests behave: threat scores, levels, odd traffic."},
+    routes=("server.threats.routes:OWN", "server.threats.routes:AS_QWED"),
+    tags={"Threats": "How callers behave: threat scores and the level of an org."},
     administrative=True,
+    settings=(ThreatSettings,),
+    tasks=("server.threats.tasks:write_events", "server.threats.tasks:forget_old"),
+    metrics=("server.threats.metrics",),
 )

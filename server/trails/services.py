@@ -47,7 +47,8 @@ from ledger.storage.verifications import VerificationTable
 from server import metrics
 from server.access.administration import Administration
 from server.access.auth import Authenticator
-from server.access.blocked import BlockedAddresses, never_blocked
+from server.access.callers.blocked import BlockedAddresses, never_blocked
+from server.access.callers.watch import CallerWatch
 from server.access.directory import Directory
 from server.access.keys.changes import KeyChanges
 from server.access.keys.endings import KeyEndings
@@ -146,6 +147,7 @@ class Services:
         self.guard = TrailGuard(database, self.sequencer, self.sealer, self.administration)
         self.sealing = self._sealing()
         self.recorder = ActRecorder()
+        self.callers = CallerWatch(self.register)
         self.trust = TrustSource(settings)
         self.published_keys = PublishedKeys(
             database, self.trust.statements, lambda what: self.forged_rows.found(None, what)
@@ -230,7 +232,7 @@ class Services:
             limits=self.signing_limits,
             acknowledged=self.heads.get,
             index_key=index_key(master_key),
-            on_end=partial(note_verification, self.recorder),
+            on_end=partial(note_verification, self.recorder, self.callers.traffic),
             rows=lambda: RowTrust(
                 self._row_key,
                 partial(closed_people, master_key),

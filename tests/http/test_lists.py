@@ -25,6 +25,8 @@ PARTS = {
     "/v1/orgs/{org}/consistency": "the hashes of one proof",
     "/v1/log/consistency": "the hashes of one proof",
     "/audit/logs": "pages in QWED's form, by `before` and `next_before`, tried in tests/qwed",
+    "/admin/security/events": "pages in QWED's form, tried in tests/threats",
+    "/v1/orgs/{org}/threats": "the gravest hundred keys and addresses, a part of one summary",
     "/v1/log/keys": "one signed history, of which a part can't be verified",
 }
 """Answers with a list that is a part of one thing, and bounded with it, or paged in another form."""

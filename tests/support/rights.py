@@ -39,6 +39,9 @@ class Route(NamedTuple):
     query: str = ""
 
 
+OTHERS_FORBIDDEN = {"/admin/security/threats/{org}"}
+"""Routes that answer the key of an org with 403, not 404, for the path of any other org."""
+
 # A 404 or 409 means: the caller was let in, and the requested resource does not exist.
 ROUTES = {
     ("GET", "/v1/whoami"): Route(reads()),
@@ -57,6 +60,8 @@ ROUTES = {
     ("POST", "/v1/orgs/{org}/security-events/{event_id}/acknowledge"): Route(
         administers(404), {"reason": "none"}
     ),
+    ("GET", "/v1/orgs/{org}/threats"): Route(sees_events()),
+    ("GET", "/admin/security/threats/{org}"): Route(sees_events()),
     ("POST", "/v1/orgs/{org}/reviews"): Route(
         administers(201), {"period_start": "2026-01-01", "period_end": "2026-01-01"}
     ),

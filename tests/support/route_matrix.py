@@ -127,11 +127,12 @@ def closed_without_a_valid_key(matrix: Matrix, case: Case) -> None:
 
 def others_look_like_none(matrix: Matrix, case: Case) -> None:
     """Check that another's org is answered exactly like one that does not exist, for every role."""
+    status = 403 if case.contract.others_forbidden else 404
     nothing = f"no-{secrets.token_hex(4)}"
     for role in ORG_ROLES:
         key = matrix.of_others[role]
         seen = matrix.call(case, key)
         unknown = matrix.call(case, key, org=nothing)
-        assert seen.status == unknown.status == 404, (role, seen.body)
+        assert seen.status == unknown.status == status, (role, seen.body)
         assert seen.body.replace(matrix.org.encode(), nothing.encode()) == unknown.body
         assert seen.headers.keys() == unknown.headers.keys()

@@ -1,4 +1,4 @@
-"""The cases of module ``threat`` in qwed_cases.jsonl: scores of events, levels of periods.
+"""The cases of threats in qwed_cases.jsonl: scores of events, levels of periods, another's org.
 
 ``CASES_DIR`` names another folder with a file of the same name and form.
 """
@@ -12,8 +12,11 @@ import pytest
 from server.threats.levels import threat_level
 from server.threats.scores import BLOCKED, ThreatScore, Weighed, weigh
 from tests.support.cases import read_cases
+from tests.support.serving import Server
 
-CASES: Final = [case for case in read_cases("qwed_cases.jsonl") if case["module"] == "threat"]
+ALL: Final = read_cases("qwed_cases.jsonl")
+CASES: Final = [case for case in ALL if case["module"] == "threat"]
+OTHERS: Final = [case for case in ALL if case["op"] == "GET /admin/security/threats/{org}"]
 
 
 def cases(op: str) -> list[Any]:
@@ -60,3 +63,13 @@ def test_the_level_is_that_of_qwed(case: dict[str, Any]) -> None:
     given = case["input"]
     level = threat_level(given["high_or_critical_events"], given["blocked_events"])
     assert level == case["expected"]
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case["id"]) for case in OTHERS])
+def test_the_threats_of_another_org_are_refused(
+    case: dict[str, Any], shared_server: Server
+) -> None:
+    assert case["input"] == {"caller": "admin of OTHER org"}
+    _, key = shared_server.create_org()
+    path = case["op"].removeprefix("GET ").replace("{org}", shared_server.org)
+    assert shared_server.request("GET", path, key=key).status == case["expected"]["http"]

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 import click
 
-from server.access.blocked import BlockedAddresses, never_blocked
+from server.access.callers.blocked import BlockedAddresses, never_blocked
 from server.cli.base import output
 from server.cli.base.administered import AdministrativeWork, administered
 from server.cli.base.root import CommandFailure

@@ -17,7 +17,7 @@ from ledger.event import refuse_repeated_names
 from ledger.malformed import json_fault, misfit
 from server.http.bodies.reading import body_of
 from server.http.caller import HttpRequest, contract_of
-from server.http.problems import BadRequest
+from server.http.problems import MalformedBody
 
 MAX_BYTES: Final = 65_536
 """More than any of these bodies needs; the limit of their routes."""
@@ -29,34 +29,34 @@ T = TypeVar("T")
 
 
 async def json_body(request: HttpRequest) -> Any:
-    """Return the body as the type in the route's contract. Raises BadRequest, naming the field."""
+    """Return the body as the type in the route's contract. Raises MalformedBody, naming the field."""
     kind = contract_of(request).body
     assert kind is not None, "a route that reads a body states its type"
     body = await body_of(request)
     if not body.strip():
-        raise BadRequest("the body is empty; send a JSON object")
+        raise MalformedBody("the body is empty; send a JSON object")
     return decoded(body, kind)
 
 
 def decoded(body: bytes, kind: type[T]) -> T:
-    """Return a JSON body as this type. Raises BadRequest, naming the field."""
+    """Return a JSON body as this type. Raises MalformedBody, naming the field."""
     try:
         value = msgspec.json.decode(body, type=kind)
         refuse_repeated_names(body)
     except msgspec.ValidationError as error:
         reason = misfit(error, kind, what="the body")
-        raise BadRequest(f"the body is not valid: {reason}") from None
+        raise MalformedBody(f"the body is not valid: {reason}") from None
     except InvalidEvent as error:
-        raise BadRequest(str(error)) from None
+        raise MalformedBody(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"the body is not JSON: {json_fault(body, error)}") from None
+        raise MalformedBody(f"the body is not JSON: {json_fault(body, error)}") from None
     # The search for the bytes alone is a hundred times faster.
     if (
         b"\\u0000" in body
         and _NUL.search(body)
         and (name := _holder_of_nul(msgspec.to_builtins(value))) is not None
     ):
-        raise BadRequest(
+        raise MalformedBody(
             f"{name} has a control character, U+0000, which can't be stored; leave it out"
         )
     return value

@@ -13,7 +13,7 @@ from server.http.bodies.json_bodies import MAX_BYTES, decoded, json_body
 from server.http.bodies.reading import announced_bytes, body_of, body_room
 from server.http.bodies.refused import charge, refused_bytes
 from server.http.caller import HttpRequest, contract_of, services_of
-from server.http.problems import BadRequest, RequestTimeout
+from server.http.problems import BadRequest, MalformedBody, RequestTimeout
 from server.http.protocol.watching.receiving import RECEIVED
 
 MAX_BODY_BYTES: Final = 16 << 20
@@ -43,7 +43,7 @@ async def listing_body(request: HttpRequest, org: OrgFacts) -> tuple[Any, Record
             return await _taken_apart(request, org, body)
         except (BadRequest, InvalidEvent) as error:
             charge(services, org.id, len(body))
-            raise BadRequest(str(error)) from None
+            raise MalformedBody(str(error)) from None
 
 
 async def _taken_apart(request: HttpRequest, org: OrgFacts, body: bytes) -> tuple[Any, RecordLists]:
@@ -51,5 +51,7 @@ async def _taken_apart(request: HttpRequest, org: OrgFacts, body: bytes) -> tupl
     assert kind is not None, "a route that reads a body states its type"
     rest, lists = await services_of(request).appender.parsers.take_out(org.id, body)
     if len(rest) > MAX_BYTES:
-        raise BadRequest(f"the body is not valid: beside record ids it has over {MAX_BYTES} bytes")
+        raise MalformedBody(
+            f"the body is not valid: beside record ids it has over {MAX_BYTES} bytes"
+        )
     return decoded(rest, kind), lists

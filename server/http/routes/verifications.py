@@ -192,7 +192,9 @@ async def verify_one(request: HttpRequest, record: EntryName) -> EntryVerdict:
         result = lost
     else:
         raise missing
-    note_entry(services.recorder, org.id, principal.key_id, place.seq, result)
+    note_entry(
+        services.recorder, services.callers.traffic, org.id, principal.key_id, place.seq, result
+    )
     errors = [f"{fault.kind}: {fault.reason}" for fault in result.errors]
     verdict = result.verdict
     if row is not None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from ledger.entry import from_datetime
 from ledger.storage.queries import Queries
-from server.access.blocked import BlockedAddresses
+from server.access.callers.blocked import BlockedAddresses
 from server.addresses import contains
 from server.threats.blocks.book import AddressBook
 from server.threats.blocks.changes import BlockChanges, BlockState

@@ -18,7 +18,7 @@ from ledger.entry import to_datetime
 from ledger.errors import StorageError
 from ledger.storage import addresses
 from ledger.storage.database import Database
-from server.access.blocked import BlockedAddresses
+from server.access.callers.blocked import BlockedAddresses
 from server.addresses import ClientAddress
 from server.threats.blocks.rules import address_of_text
 from server.trails.services import Services

@@ -25,7 +25,7 @@ from ledger.storage.address_blocks import (
 )
 from ledger.storage.row_changes import RowChange
 from server.access.administration import Administration, Conflict, refusing
-from server.access.blocked import BlockedAddresses
+from server.access.callers.blocked import BlockedAddresses
 from server.access.principal import Principal
 from server.addresses import ClientAddress, network_of
 from server.threats.blocks import rules

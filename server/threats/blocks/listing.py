@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ledger.core.register import BLOCKS, RecordedBlock, Register
 from ledger.entry import to_datetime
 from ledger.storage.address_blocks import BlockRecord
-from server.access.blocked import BlockedAddresses
+from server.access.callers.blocked import BlockedAddresses
 from server.threats.blocks.book import AddressBook
 from server.threats.blocks.changes import BlockChanges, BlockState
 

@@ -1,0 +1,1 @@
+"""What callers of one process do, counted and noted in memory."""
