@@ -1,4 +1,4 @@
-"""Changes keys and records reviews in processes that end by kill -9 at each step; run as a script.
+"""Changes keys and blocks, and records reviews, in processes that end by kill -9 at each step; run as a script.
 
 The steps are each statement and COMMIT, before and after. Each act then stands whole, row and
 entry, or nothing of it does; done again, it stands once. Prints the number of kills of each act.
@@ -17,16 +17,18 @@ from secrets import token_hex
 from typing import Any, NamedTuple
 
 from ledger.core.org import OrgFacts
-from ledger.core.register import API_KEYS
+from ledger.core.register import API_KEYS, RecordedBlock
 from ledger.entry import decode_leaf
 from ledger.storage.api_keys import ApiKeyRecord
 from server.access.auth import NewKey
 from server.access.keys.api_keys import ApiKeys
 from server.access.keys.changes import AskedKey, KeyChanges
+from server.addresses import ClientAddress, address, client
 from server.oversight.acts import record_review
 from server.oversight.entry_kinds import REVIEWED
 from tests.support.acting_process import Office, office
 from tests.support.appending import rows_of
+from tests.support.block_office import BlockOffice, opened
 from tests.support.clusters import Database
 from tests.support.killing import Steps, in_child
 
@@ -90,6 +92,43 @@ async def is_reviewed(at: Office, place: Place) -> bool:
     return REVIEWED in await at.kinds(place.org)
 
 
+def blocking(at: Office) -> BlockOffice:
+    """What blocks addresses in the process of an office."""
+    return opened(at.cluster, at.database, at.work)
+
+
+def address_of(key_id: str) -> ClientAddress:
+    """An address of its own for each id of a key."""
+    return client(address(f"2001:db8:{key_id[:4]}:{key_id[4:8]}::1"))
+
+
+async def block(at: Office, place: Place) -> None:
+    """Block an address."""
+    await blocking(at).changes.block(address_of(place.new), 2, "tries keys", "operator")
+
+
+async def lift(at: Office, place: Place) -> None:
+    """Lift the block that an address has."""
+    found = await recorded_block(at, place.key)
+    assert found is not None
+    assert await blocking(at).changes.lift(found.id, "operator") is not None
+
+
+async def recorded_block(at: Office, key_id: str) -> RecordedBlock | None:
+    digest = blocking(at).blocked.digest(address_of(key_id))
+    return (await at.recorded()).state.blocks.of(digest)
+
+
+async def is_blocked(at: Office, place: Place) -> bool:
+    return await recorded_block(at, place.new) is not None
+
+
+async def is_lifted(at: Office, place: Place) -> bool:
+    found = await recorded_block(at, place.key)
+    assert found is not None
+    return found.lifted_us > 0
+
+
 class Act(NamedTuple):
     """An act, whether it is done, and the type of its entry."""
 
@@ -102,6 +141,8 @@ ACTS = {
     "create": Act(create, is_made, "quire.key_created"),
     "rotate": Act(rotate, is_rotated, "quire.key_rotated"),
     "revoke": Act(revoke, is_revoked, "quire.key_revoked"),
+    "block": Act(block, is_blocked, "quire.address_blocked"),
+    "lift": Act(lift, is_lifted, "quire.address_unblocked"),
     "review": Act(review, is_reviewed, REVIEWED),
 }
 
@@ -115,11 +156,12 @@ async def told(at: Office, place: Place, act: Act) -> int:
 
 
 async def assert_whole(at: Office, place: Place) -> None:
-    """Check that the keys of the org are those of the entries, each as its newest one says."""
+    """Check that the keys of the org, and all blocks, are those of the entries, as the newest say."""
     register = await at.recorded()
     keys = await ApiKeys(at.database, register).of_org(place.org.id)
     assert all(key.is_authentic for key in keys)
     assert {key.id for key in keys} == set(register.state.keys(API_KEYS, place.org.id))
+    await blocking(at).whole()
 
 
 async def prepare(at: Office) -> Place:
@@ -127,6 +169,7 @@ async def prepare(at: Office) -> Place:
     place = Place(org, token_hex(8), token_hex(8))
     asked = AskedKey(place.key, org.id, "old", "admin", b"h" * 32)
     await KeyChanges(at.work).add(asked, org.slug)
+    await blocking(at).changes.block(address_of(place.key), 1, "tries keys", "operator")
     return place
 
 

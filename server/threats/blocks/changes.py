@@ -183,6 +183,10 @@ class BlockChanges:
             return False
         return True
 
+    def now(self) -> datetime:
+        """Return the time at which a change is made. Raises ClockUnsteady."""
+        return to_datetime(self._now_us())
+
     async def forget(self, before: datetime) -> None:
         """Remove rows of blocks from before a time, which the trail has no block for any more.
 
