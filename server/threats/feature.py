@@ -11,6 +11,10 @@ FEATURE: Final = Feature(
     tags={"Threats": "How callers behave: threat scores and the level of an org."},
     administrative=True,
     settings=(ThreatSettings,),
-    tasks=("server.threats.tasks:write_events", "server.threats.tasks:forget_old"),
+    tasks=(
+        "server.threats.tasks:write_events",
+        "server.threats.tasks:forget_old",
+        "server.threats.tasks:watch_traffic",
+    ),
     metrics=("server.threats.metrics",),
 )

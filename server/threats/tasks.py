@@ -13,6 +13,8 @@ from ledger.core.lasting import GRACE_S, Lasting
 from ledger.errors import ClockUnsteady, StorageError
 from server.threats import store
 from server.threats.settings import ThreatSettings
+from server.threats.traffic.counting import TrafficCounting
+from server.threats.traffic.watch import TrafficWatch
 from server.threats.writing import DAY, EventWriter
 from server.trails.services import Services
 
@@ -59,3 +61,22 @@ async def forget_old(services: Services) -> None:
         else:
             trouble.fine()
         await asyncio.sleep(pause_s)
+
+
+async def watch_traffic(services: Services) -> None:
+    """Store three times a minute what this process counted, and judge it; the rest at its end."""
+    trouble = Lasting("traffic is not judged", "traffic is judged again", grace_s=GRACE_S)
+    watch, counting = services.part(TrafficWatch), services.part(TrafficCounting)
+    pause_s = services.settings.of(ThreatSettings).traffic_seconds
+    try:
+        while True:
+            await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311
+            try:
+                await watch.look()
+            except StorageError as error:
+                trouble.failed(log.warning, str(error), early=log.info)
+            else:
+                trouble.fine()
+    finally:
+        with contextlib.suppress(StorageError, TimeoutError):
+            await asyncio.wait_for(counting.store(), LAST_WRITE_S)

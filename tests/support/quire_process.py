@@ -68,8 +68,9 @@ class QuireProcess:
             "QUIRE_METRICS_TOKEN": METRICS_TOKEN,
             "QUIRE_LOG_LEVEL": "warning",
             "QUIRE_OWN_ENTRIES_SECONDS": "3600",
-            # Nor on when it writes security events about callers.
+            # Nor on when it writes security events about callers, and judges their traffic.
             "QUIRE_SECURITY_EVENT_SECONDS": "3600",
+            "QUIRE_TRAFFIC_SECONDS": "3600",
             "QUIRE_SHUTDOWN_SECONDS": str(SHUTDOWN_S),
         }
         if database_url is not None:

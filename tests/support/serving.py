@@ -151,8 +151,9 @@ def server_settings(
         "QUIRE_SHUTDOWN_SECONDS": "10",
         # No test depends on when the server tells in its own entries what was read.
         "QUIRE_OWN_ENTRIES_SECONDS": "3600",
-        # Nor on when it writes security events about callers.
+        # Nor on when it writes security events about callers, and judges their traffic.
         "QUIRE_SECURITY_EVENT_SECONDS": "3600",
+        "QUIRE_TRAFFIC_SECONDS": "3600",
         # These servers have no signer of their own.
         "QUIRE_UNSIGNED_EVENT_SECONDS": "86400",
         "QUIRE_UNSIGNED_LIMIT_SECONDS": "86400",
