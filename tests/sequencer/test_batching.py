@@ -9,6 +9,7 @@ import pytest
 
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import SequencerLimits
+from ledger.core.sequencer.lane import SHARED_BYTES, SHARED_EVENTS
 from ledger.errors import OutcomeUnknown, QueueFull, ShuttingDown
 from tests.support.appending import (
     PATIENCE_S,
@@ -83,6 +84,32 @@ async def test_a_batch_is_bounded_in_events_and_takes_the_rest_next(
         assert [report.entries for report in one.reports] == [8, 8, 4, 25]
         expected = [p for n in range(5) for p in payloads(f"r{n}", 4)] + payloads("big", 25)
         assert await sound_trail(shared_database, org) == expected
+
+
+async def test_much_of_one_org_is_written_apart_from_the_requests_of_others(
+    shared_database: Database,
+) -> None:
+    async with process(shared_database.server_url, limits=SequencerLimits(committers=1)) as one:
+        small = [await new_org(one.database) for _ in range(4)]
+        large = await new_org(one.database)
+        waiting = [one.append_in_task(org, b"a") for org in small[:2]]
+        waiting.append(one.append_in_task(large, *payloads("big", SHARED_EVENTS + 1)))
+        waiting += [one.append_in_task(org, b"b") for org in small[2:]]
+        await asyncio.gather(*waiting)
+        assert [(report.orgs, report.entries) for report in one.reports] == [
+            (2, 2),
+            (1, SHARED_EVENTS + 1),
+            (2, 2),
+        ]
+        one.reports.clear()
+        await asyncio.gather(
+            one.append(large, *payloads("fits", SHARED_EVENTS)), one.append(small[0], b"c")
+        )
+        assert [report.orgs for report in one.reports] == [2]
+        one.reports.clear()
+        heavy = one.append_in_task(large, bytes(SHARED_BYTES))
+        await asyncio.gather(heavy, one.append(small[0], b"d"))
+        assert [report.orgs for report in one.reports] == [1, 1]
 
 
 async def test_a_full_queue_refuses_its_org_and_no_other(shared_database: Database) -> None:

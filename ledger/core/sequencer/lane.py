@@ -18,6 +18,9 @@ from ledger.core.sequencer.request import AppendRequest
 from ledger.storage.entries.heads import HeadCounts, KnownEnd, LockedHead
 
 MAX_REMEMBERED_HEADS: Final = 100_000
+SHARED_EVENTS: Final = 500
+SHARED_BYTES: Final = 1 << 20
+"""What one org adds at most to a batch that other orgs share; more it writes alone."""
 
 
 class Lane:
@@ -43,6 +46,11 @@ class Lane:
     def changes_rows(self) -> bool:
         """True if the next request changes rows beside its entries."""
         return bool(self.queue) and (self.queue[0].row or self.queue[0].effect) is not None
+
+    @property
+    def is_large(self) -> bool:
+        """True if a batch of what waits would hold up those whose requests share it."""
+        return self.waiting_events > SHARED_EVENTS or self.waiting_bytes > SHARED_BYTES
 
     def take(self, max_events: int, max_bytes: int) -> list[AppendRequest]:
         """Remove and return the next requests: in order, within the bounds, at least one of any."""

@@ -191,10 +191,11 @@ class Sequencer:
         events, size = self._limits.batch_events, self._limits.batch_bytes
         while self._ready and len(turns) < self._limits.batch_orgs and events > 0 and size > 0:
             lane = next(iter(self._ready.values()))
-            if lane.changes_rows and turns:
-                break  # a row that the database refuses must not hold up other orgs
+            # A row that the database refuses must not hold up other orgs, nor must many events.
+            apart = lane.changes_rows or lane.is_large
+            if apart and turns:
+                break
             del self._ready[lane.org_id]
-            apart = lane.changes_rows
             await lane.lock.acquire()  # never waits: a ready lane is not locked
             requests = lane.take(events, size)
             turns.append(LaneBatch(lane, requests))
