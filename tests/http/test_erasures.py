@@ -271,7 +271,8 @@ def test_a_query_that_a_writing_route_does_not_know_is_refused(
     shared_server: Server, route: tuple[str, str], query: str
 ) -> None:
     method, path = route
-    things = {"org": shared_server.org, "subject": "nobody", "key_id": "0" * 16, "event_id": 1}
+    things = {"org": shared_server.org, "subject": "nobody", "key_id": "0" * 16}
+    things |= {"event_id": 1, "block_id": "0" * 16}
     answer = shared_server.request(
         method, f"{path.format_map(things)}?{query}", {}, key=shared_server.platform_key
     )
