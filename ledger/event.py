@@ -36,6 +36,8 @@ MAX_FIELD_CHARS: Final = 1_024
 """Limit of each recognised field; eight fields of this length always fit in a leaf."""
 _COMMAS_PER_EVENT: Final = 32
 """An array with at most this many commas per allowed event is split without counting first."""
+AT_ONCE: Final = 200
+"""Events of one piece of a body: parsing them takes about a millisecond."""
 
 
 class EventFields(msgspec.Struct, gc=False):
@@ -91,6 +93,9 @@ _known_names: Final = KnownNames(FIELD_NAMES)
 _Read = Callable[[bytes], tuple[EventFields, Iterable[str]]]
 """Reads an event: its recognised fields, and the names of all its fields."""
 
+Pieces = Iterator[list["Event"]]
+"""Events of a body, some at a time; each piece is parsed when it is asked for."""
+
 _fields_from_json = msgspec.json.Decoder(EventFields).decode
 _fields_from_msgpack = msgspec.msgpack.Decoder(EventFields).decode
 _any_from_json = msgspec.json.Decoder().decode
@@ -141,11 +146,17 @@ def parse_json(body: bytes, *, max_events: int, max_payload: int) -> tuple[list[
 
     Raises InvalidEvent (with the index of the event at fault) or PayloadTooLarge.
     """
+    pieces, single = json_pieces(body, max_events=max_events, max_payload=max_payload)
+    return _joined(pieces), single
+
+
+def json_pieces(body: bytes, *, max_events: int, max_payload: int) -> tuple[Pieces, bool]:
+    """Do the same as :func:`parse_json` in pieces of events; each is parsed when it is asked for."""
     _require_utf8(body)
     start = body.lstrip()[:1]
     if start == b"{":
         try:
-            return [_event(body, None, max_payload, _read_json)], True
+            return iter(([_event(body, None, max_payload, _read_json)],)), True
         except PayloadTooLarge:
             raise
         except InvalidEvent:
@@ -166,16 +177,21 @@ def parse_json(body: bytes, *, max_events: int, max_payload: int) -> tuple[list[
         parts = _array_from_json(body)
     except _UNREADABLE as error:
         raise InvalidEvent(f"the body is not valid JSON: {_decoding_fault(error, body)}") from None
-    return _events(map(bytes, parts), max_events, max_payload, _read_json), False
+    return _pieces(map(bytes, parts), max_events, max_payload, _read_json), False
 
 
 def parse_ndjson(body: bytes, *, max_events: int, max_payload: int) -> list[Event]:
     """Return the events of an NDJSON body: one JSON object a line; blank lines are skipped."""
+    return _joined(ndjson_pieces(body, max_events=max_events, max_payload=max_payload))
+
+
+def ndjson_pieces(body: bytes, *, max_events: int, max_payload: int) -> Pieces:
+    """Yield the same events as :func:`parse_ndjson`, in pieces."""
     _require_utf8(body)
     # Without white space at the end each match ends in a line, so none is tried in vain.
     lines = (line[1].rstrip(b" \t\r") for line in _LINE.finditer(body.rstrip(b" \t\r\n")))
     try:
-        return _events(lines, max_events, max_payload, _read_json)
+        yield from _pieces(lines, max_events, max_payload, _read_json)
     except PayloadTooLarge:
         raise
     except InvalidEvent as error:
@@ -190,6 +206,11 @@ def parse_ndjson(body: bytes, *, max_events: int, max_payload: int) -> list[Even
 
 def parse_msgpack(body: bytes, *, max_events: int, max_payload: int) -> list[Event]:
     """Return the events of a MessagePack body: one array of maps with string keys."""
+    return _joined(msgpack_pieces(body, max_events=max_events, max_payload=max_payload))
+
+
+def msgpack_pieces(body: bytes, *, max_events: int, max_payload: int) -> Pieces:
+    """Return the same events as :func:`parse_msgpack`, in pieces."""
     if body[:1] in {b"\xdc", b"\xdd"} and (count := _size(body)) > max_events:
         if count > len(body):  # each event takes at least one byte
             raise InvalidEvent(
@@ -204,7 +225,7 @@ def parse_msgpack(body: bytes, *, max_events: int, max_payload: int) -> list[Eve
         raise InvalidEvent(
             f"the body is not a MessagePack array: {_decoding_fault(error)}{hint}"
         ) from None
-    return _events(map(bytes, parts), max_events, max_payload, _read_msgpack)
+    return _pieces(map(bytes, parts), max_events, max_payload, _read_msgpack)
 
 
 def misspelt_fields(events: Sequence[Event]) -> list[tuple[int, Misspelling]]:
@@ -220,13 +241,19 @@ def is_json_payload(payload: bytes) -> bool:
     return payload.lstrip()[:1] == b"{"
 
 
-def _events(parts: Iterable[bytes], max_events: int, max_payload: int, read: _Read) -> list[Event]:
+def _joined(pieces: Pieces) -> list[Event]:
+    return [event for piece in pieces for event in piece]
+
+
+def _pieces(parts: Iterable[bytes], max_events: int, max_payload: int, read: _Read) -> Pieces:
     bounded = list(islice(parts, max_events + 1))
     if not bounded:
         raise InvalidEvent("the request holds no event; send at least one")
     if len(bounded) > max_events:
         raise _too_many(max_events)
-    return [_event(part, index, max_payload, read) for index, part in enumerate(bounded)]
+    numbered = enumerate(bounded)
+    while some := [_event(part, at, max_payload, read) for at, part in islice(numbered, AT_ONCE)]:
+        yield some
 
 
 def _too_many(max_events: int) -> PayloadTooLarge:

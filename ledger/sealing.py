@@ -20,6 +20,7 @@ import re
 from hashlib import sha256
 from typing import Final
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -82,18 +83,24 @@ def org_data_key(org_key: bytes) -> bytes:
     return derive(org_key, "org-data")
 
 
-class DataKey:
-    """A data key with its keyed hash state, shared by all its payload keys."""
+class DataKey(msgspec.Struct, gc=False):
+    """A data key as a keyed hash state, shared by all its payload keys.
 
-    __slots__ = ("_keyed",)
+    Not seen by the garbage collector: there are as many as cached persons.
+    """
 
-    def __init__(self, key: bytes) -> None:
-        self._keyed = HMAC(key, SHA256())
-        self._keyed.update(_PAYLOAD_KEY)
+    keyed: HMAC
+
+    @classmethod
+    def of(cls, key: bytes) -> DataKey:
+        """Return the state of a key."""
+        keyed = HMAC(key, SHA256())
+        keyed.update(_PAYLOAD_KEY)
+        return cls(keyed)
 
     def payload_key(self, salt: bytes) -> bytes:
         """Return the same key as :func:`payload_key`, at a third of its cost."""
-        keyed = self._keyed.copy()
+        keyed = self.keyed.copy()
         keyed.update(salt)
         return keyed.finalize()
 

@@ -9,7 +9,14 @@ from typing import Final
 import msgspec
 
 from ledger.errors import InvalidEvent, PayloadTooLarge
-from ledger.event import Event, EventFields, parse_json, parse_msgpack, parse_ndjson
+from ledger.event import (
+    Event,
+    EventFields,
+    Pieces,
+    json_pieces,
+    msgpack_pieces,
+    ndjson_pieces,
+)
 
 ANSWER_EVENTS: Final = 500
 """Events in one message of a parser: reading it takes about a millisecond."""
@@ -78,12 +85,18 @@ class ParserAnswer(msgspec.Struct, array_like=True):
 
 def parse_body(form: BodyForm, body: bytes, limits: IntakeLimits) -> tuple[list[Event], bool]:
     """Return the events of a body, and whether it was a single object. Raises InvalidEvent."""
+    pieces, single = body_pieces(form, body, limits)
+    return [event for piece in pieces for event in piece], single
+
+
+def body_pieces(form: BodyForm, body: bytes, limits: IntakeLimits) -> tuple[Pieces, bool]:
+    """Do the same in pieces; each raises InvalidEvent when it is asked for, and some at once."""
     events, payload = limits.max_events, limits.max_payload
     if form is BodyForm.JSON:
-        return parse_json(body, max_events=events, max_payload=payload)
+        return json_pieces(body, max_events=events, max_payload=payload)
     if form is BodyForm.NDJSON:
-        return parse_ndjson(body, max_events=events, max_payload=payload), False
-    return parse_msgpack(body, max_events=events, max_payload=payload), False
+        return ndjson_pieces(body, max_events=events, max_payload=payload), False
+    return msgpack_pieces(body, max_events=events, max_payload=payload), False
 
 
 def refusal_of(error: InvalidEvent) -> Refusal:

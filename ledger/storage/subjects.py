@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, TypeVar
 
+from ledger.pieces import piece
 from ledger.storage.database import Database
 from ledger.storage.trail import AppendTransaction
+
+ROWS_AT_ONCE: Final = 500
+"""Rows of one statement: to encode and decode more would hold up other requests."""
+T = TypeVar("T")
 
 
 class SubjectRecord(NamedTuple):
@@ -42,10 +47,15 @@ async def find(
 
     The count is read first, so that the rows are at least as new as the count.
     """
+    found: list[SubjectRecord] = []
     async with database.connection() as connection:
         erasures = await connection.fetchval(ERASURES, org_id)
-        rows = await connection.fetch(SELECT_MANY, org_id, lookups)
-    return erasures or 0, [SubjectRecord(*row) for row in rows]
+        for some in _parts(lookups):
+            if len(lookups) > ROWS_AT_ONCE:
+                await piece(org_id)
+            rows = await connection.fetch(SELECT_MANY, org_id, some)
+            found += [SubjectRecord(*row) for row in rows]
+    return erasures or 0, found
 
 
 async def by_refs(database: Database, org_id: int, refs: Sequence[str]) -> list[SubjectRecord]:
@@ -54,16 +64,27 @@ async def by_refs(database: Database, org_id: int, refs: Sequence[str]) -> list[
 
 
 async def create(database: Database, org_id: int, subjects: Sequence[SubjectRecord]) -> None:
-    """Insert the subjects that are not stored yet; read them back with :func:`find`."""
-    ordered = sorted(subjects)
-    await database.execute(
-        INSERT_MANY,
-        org_id,
-        [subject.lookup for subject in ordered],
-        [subject.ref for subject in ordered],
-        [subject.wrapped_key for subject in ordered],
-        [subject.name for subject in ordered],
-    )
+    """Insert the subjects that are not stored yet; read them back with :func:`find`.
+
+    Many are inserted in several transactions: a failure leaves some of them stored.
+    """
+    for some in _parts(subjects):
+        if len(subjects) > ROWS_AT_ONCE:
+            await piece(org_id)
+        ordered = sorted(some)
+        await database.execute(
+            INSERT_MANY,
+            org_id,
+            [subject.lookup for subject in ordered],
+            [subject.ref for subject in ordered],
+            [subject.wrapped_key for subject in ordered],
+            [subject.name for subject in ordered],
+        )
+
+
+def _parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        yield rows[first : first + ROWS_AT_ONCE]
 
 
 async def erase(transaction: AppendTransaction, org_id: int, lookup: bytes) -> bool:

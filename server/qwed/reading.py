@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
 
@@ -10,6 +9,7 @@ from ledger.bounded import BoundedCache
 from ledger.chain import StoredEntry
 from ledger.core.org import OrgFacts
 from ledger.core.reading.qwed_rows import TooFarBack
+from ledger.pieces import piece
 from ledger.qwed.event import EVENT_TYPE as IMPORTED
 from ledger.storage.entries.search import EntrySearch
 from server.access.principal import Principal
@@ -151,7 +151,7 @@ class AuditLog:
                 broken += 1
                 outcome = await self._outcome(org, body)
             rows.append(log_body(body, outcome))
-        await asyncio.sleep(0)  # other requests go on
+        await piece(org.id)
         return rows
 
     async def _bodies(

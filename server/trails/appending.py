@@ -16,8 +16,9 @@ from ledger.core.org import OrgFacts
 from ledger.core.sealing.sealer import Drafted, Sealer
 from ledger.core.sequencer import Appended, AppendRequest, KeyDigest, Sequencer, StaleSeal
 from ledger.errors import DatabaseUnavailable, InvalidEvent, PayloadTooLarge, ProblemType
-from ledger.event import Event, EventFields, in_haste
-from ledger.intake import BodyForm, IntakeLimits, ParserPool, parse_body
+from ledger.event import AT_ONCE, Event, EventFields, in_haste
+from ledger.intake import BodyForm, IntakeLimits, ParserPool, body_pieces, parse_body
+from ledger.pieces import piece
 from server.access.permits import NOT_CHECKED, AppendPermits
 from server.trails.own.entry_kinds import ADDED
 
@@ -37,6 +38,8 @@ _FORMS: Final = {
     NDJSON: BodyForm.NDJSON,
     MSGPACK: BodyForm.MSGPACK,
 }
+UNIQUE_AT_ONCE: Final = 250
+"""Unique keys of which digests are made without a pause: about a millisecond."""
 HASTE_BYTES: Final = 4_096
 """Bytes of a request that are checked at Python's speed on the event loop: about a millisecond."""
 
@@ -95,10 +98,19 @@ class Appender:
         """Return the events of a body, and whether it was a single object."""
         return parse_body(self.form(content_type), body, self._intake)
 
-    def parse_in_haste(self, body: bytes, content_type: str) -> tuple[list[Event], bool]:
-        """Do the same, or raise NeedsTime for a body that would hold up other requests."""
+    async def parse_in_haste(
+        self, org: OrgFacts, body: bytes, content_type: str
+    ) -> tuple[list[Event], bool]:
+        """Do the same in pieces, or raise NeedsTime for a body that would hold up other requests."""
+        events: list[Event] = []
         with in_haste(HASTE_BYTES):
-            return self.parse(body, content_type)
+            await piece(org.id)
+            pieces, single = body_pieces(self.form(content_type), body, self._intake)
+            for some in pieces:
+                events += some
+                if len(some) == AT_ONCE:  # there may be more
+                    await piece(org.id)
+        return events, single
 
     async def parse_aside(
         self, org: OrgFacts, body: bytes, content_type: str
@@ -137,7 +149,7 @@ class Appender:
         the caller's key is no longer the one of the ``permits``.
         """
         self._require_signed(org)
-        unique = self._unique(org, events)
+        unique = await self._unique(org, events)
 
         def request(sealed: Drafted) -> AppendRequest:
             made = AppendRequest(
@@ -169,15 +181,18 @@ class Appender:
             self._digest(org, content_type.encode() + b"\x00", body),
         )
 
-    def _unique(self, org: OrgFacts, events: list[Event]) -> dict[int, KeyDigest]:
-        return {
-            index: KeyDigest(
+    async def _unique(self, org: OrgFacts, events: list[Event]) -> dict[int, KeyDigest]:
+        found: dict[int, KeyDigest] = {}
+        for index, event in enumerate(events):
+            if event.fields.unique_key is None:
+                continue
+            if found and len(found) % UNIQUE_AT_ONCE == 0:
+                await piece(org.id)
+            found[index] = KeyDigest(
                 self._digest(org, _EVENT + event.fields.unique_key.encode()),
                 self._digest(org, event.payload),
             )
-            for index, event in enumerate(events)
-            if event.fields.unique_key is not None
-        }
+        return found
 
     def _digest(self, org: OrgFacts, *parts: bytes) -> bytes:
         # Keyed, so that a stored digest reveals nothing about an erased payload; with the org, so

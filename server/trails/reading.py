@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 from collections.abc import Sequence
@@ -35,6 +34,7 @@ from ledger.errors import (
     SealingError,
 )
 from ledger.event import RESERVED_PREFIX, is_json_payload
+from ledger.pieces import piece
 from ledger.rows import RowNotAuthentic
 from ledger.shapes import HashHex, RecordIdText, Seq, TimeText, shape
 from ledger.storage.entries.search import EntrySearch, Page
@@ -49,8 +49,10 @@ PayloadFormat = Annotated[
         "json",
     ),
 ]
-SHOWN_AT_ONCE: Final = 100
-"""Entries that are decoded and opened without a pause: some milliseconds."""
+OPENED_AT_ONCE: Final = 100
+"""Entries whose persons are looked up at once."""
+SHOWN_AT_ONCE: Final = 25
+"""Entries that are opened without a pause: about a millisecond."""
 LEAF_FILTERS: Final = ("event_type", "action", "outcome", "data_classification")
 
 
@@ -60,7 +62,7 @@ class InvalidFilter(QuireError):
     problem_type = INVALID_REQUEST
 
 
-class EntryBody(msgspec.Struct):
+class EntryBody(msgspec.Struct, gc=False):
     """One entry. A field that the event does not have is null."""
 
     record_id: RecordIdText
@@ -228,31 +230,33 @@ async def show(
 ) -> list[EntryBody]:
     """Return entries in the form that the caller may see."""
     shown: list[EntryBody] = []
-    for first in range(0, len(entries), SHOWN_AT_ONCE):
-        if first:
-            await asyncio.sleep(0)  # other requests go on in between
-        shown += await _show_few(
-            sealer, org, entries[first : first + SHOWN_AT_ONCE], may_open=may_open
-        )
+    for first in range(0, len(entries), OPENED_AT_ONCE):
+        some = entries[first : first + OPENED_AT_ONCE]
+        if len(entries) > SHOWN_AT_ONCE:
+            await piece(org.id)
+        leaves = [_leaf(entry) for entry in some]
+        opened = await _opener(sealer, org, leaves)
+        for place in range(0, len(some), SHOWN_AT_ONCE):
+            if place:
+                await piece(org.id)
+            few = slice(place, place + SHOWN_AT_ONCE)
+            shown += [
+                _body(entry, leaf, opened, may_open)
+                for entry, leaf in zip(some[few], leaves[few], strict=True)
+            ]
     return shown
 
 
-async def _show_few(
-    sealer: Sealer, org: OrgFacts, entries: Sequence[StoredEntry], *, may_open: bool
-) -> list[EntryBody]:
-    leaves = [_leaf(entry) for entry in entries]
-    opened = None
-    if org.seals:
-        refs = [
-            ref
-            for leaf in leaves
-            if leaf is not None
-            for ref in (leaf.actor, leaf.subject, leaf.payload.seal)
-        ]
-        opened = await opener(sealer, org, refs)
-    return [
-        _body(entry, leaf, opened, may_open) for entry, leaf in zip(entries, leaves, strict=True)
+async def _opener(sealer: Sealer, org: OrgFacts, leaves: Sequence[Leaf | None]) -> Opener | None:
+    if not org.seals:
+        return None
+    refs = [
+        ref
+        for leaf in leaves
+        if leaf is not None
+        for ref in (leaf.actor, leaf.subject, leaf.payload.seal)
     ]
+    return await opener(sealer, org, refs)
 
 
 def _leaf(entry: StoredEntry) -> Leaf | None:

@@ -298,7 +298,9 @@ def test_payloads_that_do_not_match_their_leaves() -> None:
 
 def test_a_payload_sealed_again_for_an_auditor_does_not_pass() -> None:
     entry = SCENE.entries[2]
-    other = seal_payload(DataKey(bytes(32)), bytes(32), payload_aad("acme", "org"), b'{"ok":true}')
+    other = seal_payload(
+        DataKey.of(bytes(32)), bytes(32), payload_aad("acme", "org"), b'{"ok":true}'
+    )
     key = payload_key(bytes(32), bytes(32)).hex()
     line = encode(PayloadLine(key, other, entry.seq, "disclosed")) + b"\n"
     refuted(forge(BUNDLE, {PAYLOADS: changed_lines(PAYLOADS, {2: line})}), "payloads")

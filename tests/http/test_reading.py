@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from server.http.routes import entries as routes
 from tests.support.reading import ServedTrail
 from tests.support.serving import Server
 
@@ -84,6 +85,16 @@ def test_the_newest_come_first_and_a_page_has_a_hundred(served_trail: ServedTrai
     page = served_trail.get("/entries").json()
     assert [entry["seq"] for entry in page["entries"]] == list(range(143, 43, -1))
     assert page["next_cursor"]
+
+
+def test_a_long_page_is_made_in_pieces_and_has_the_same_form(
+    served_trail: ServedTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {limit: served_trail.get(f"/entries?limit={limit}") for limit in (100, 144, 1_000)}
+    monkeypatch.setattr(routes, "ENCODED_AT_ONCE", 7)
+    for limit, page in whole.items():
+        again = served_trail.get(f"/entries?limit={limit}")
+        assert again.body == page.body
 
 
 def test_times_include_their_start_and_exclude_their_end(served_trail: ServedTrail) -> None:

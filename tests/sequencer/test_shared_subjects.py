@@ -9,7 +9,7 @@ import pytest
 
 from ledger.bounded import BoundedCache
 from ledger.core.org import OrgFacts
-from ledger.core.sealing.sealer import AT_ONCE, Sealer, Subject
+from ledger.core.sealing.sealer import SEALED_AT_ONCE, Sealer, Subject
 from ledger.event import Event, EventFields
 from ledger.storage import subjects
 from tests.support.appending import MASTER_KEY, Process, new_org
@@ -101,7 +101,7 @@ async def test_a_large_request_lets_others_go_on_while_it_is_sealed(
             await asyncio.sleep(0)
 
     counting = asyncio.create_task(count())
-    names = [f"person {number}" for number in range(10 * AT_ONCE)]
+    names = [f"person {number}" for number in range(10 * SEALED_AT_ONCE)]
     found = await refs(sealer, orgs[0], *names)
     counting.cancel()
     assert len(set(found)) == len(names)

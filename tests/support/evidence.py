@@ -91,7 +91,7 @@ def _draft(number: int, sealed: bool, org: str) -> Draft:
     seal = subject or sealing.ORG_SEAL
     salt = sha256(b"salt %d" % number).digest()
     aad = sealing.payload_aad(org, seal)
-    stored = sealing.seal_payload(sealing.DataKey(data_key(seal)), salt, aad, payload)
+    stored = sealing.seal_payload(sealing.DataKey.of(data_key(seal)), salt, aad, payload)
     made = draft(stored, actor=f"ref:{'actor':A<22}", subject=subject)
     made.digest = payload_digest(stored, seal)
     return made

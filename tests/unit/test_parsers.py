@@ -12,10 +12,17 @@ import pytest
 
 from ledger import event
 from ledger.errors import InvalidEvent, PayloadTooLarge, QueueFull
-from ledger.intake import BodyForm, IntakeLimits, ParserLost, ParserPool, parse_body, pool
+from ledger.intake import (
+    BodyForm,
+    IntakeLimits,
+    ParserLost,
+    ParserPool,
+    body_pieces,
+    parse_body,
+    pool,
+)
 from ledger.misspelt import KnownNames
 from ledger.workers import WorkerProcess
-from server.http.bodies.parsing import LoopTurns
 from server.http.bodies.refused import BURST_BYTES, FORGIVEN_RATE, RefusedBytes
 
 LIMITS = IntakeLimits(3_000, 1 << 20)
@@ -63,6 +70,21 @@ async def test_a_parser_gives_the_same_events_and_errors(
 
         same = await outcome(there) == await outcome(here)
         assert same, body[:80]  # a difference of thousands of events takes hours to show
+
+
+def test_a_body_is_parsed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event, "_known_names", KnownNames(event.FIELD_NAMES))
+    for form, body in BODIES[1:5]:
+        pieces, single = body_pieces(form, body, LIMITS)
+        sizes = [len(piece) for piece in pieces]
+        assert not single
+        assert sum(sizes) == len(parse_body(form, body, LIMITS)[0])
+        assert set(sizes[:-1]) <= {event.AT_ONCE}
+        assert sizes[-1] <= event.AT_ONCE
+    pieces, _ = body_pieces(BodyForm.NDJSON, b"{}\n" * event.AT_ONCE + b"[]", LIMITS)
+    assert len(next(pieces)) == event.AT_ONCE
+    with pytest.raises(InvalidEvent):  # when it is asked for
+        next(pieces)
 
 
 async def test_the_class_of_an_error_is_kept(parsers: ParserPool) -> None:
@@ -116,24 +138,6 @@ async def test_an_org_leaves_parsers_to_the_others(
     assert sorted(running) == [1, 1, 2, 3]
     assert parsers._busy.total() == 0
     assert not parsers._waiting
-
-
-async def test_one_task_goes_on_in_each_turn_of_the_loop() -> None:
-    turns, went_on = LoopTurns(), []
-
-    async def work(number: int) -> None:
-        await turns.take()
-        went_on.append(number)
-
-    tasks = [asyncio.create_task(work(number)) for number in range(5)]
-    seen = []
-    for _ in range(20):
-        await asyncio.sleep(0)
-        seen.append(len(went_on))
-    await asyncio.gather(*tasks)
-    assert went_on == [0, 1, 2, 3, 4]
-    steps = [after - before for before, after in zip([0, *seen], seen, strict=False)]
-    assert max(steps) == 1
 
 
 def test_refused_bytes_are_forgiven_with_time() -> None:

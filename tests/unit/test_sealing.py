@@ -15,12 +15,12 @@ from tests.support.trails import flips, raises_only
 keys = st.binary(min_size=32, max_size=32)
 KEY, OTHER, SALT = b"k" * 32, b"o" * 32, bytes(range(32))
 AAD = sealing.payload_aad("acme", "ref:abc")
-SEALED = sealing.seal_payload(sealing.DataKey(KEY), SALT, AAD, b'{"a":1}')
+SEALED = sealing.seal_payload(sealing.DataKey.of(KEY), SALT, AAD, b'{"a":1}')
 
 
 @given(keys, keys, st.binary(max_size=300))
 def test_a_sealed_payload_opens(key: bytes, salt: bytes, plaintext: bytes) -> None:
-    sealed = sealing.seal_payload(sealing.DataKey(key), salt, AAD, plaintext)
+    sealed = sealing.seal_payload(sealing.DataKey.of(key), salt, AAD, plaintext)
     assert len(sealed) == len(plaintext) + sealing.SEALED_OVERHEAD_BYTES
     assert sealing.sealed_salt(sealed) == salt
     assert sealing.open_payload(key, AAD, sealed) == plaintext
@@ -98,7 +98,7 @@ def test_a_payload_key_has_32_bytes_whatever_the_commitment_says(length: int) ->
 
 @given(keys, keys)
 def test_a_prepared_data_key_gives_the_same_payload_keys(key: bytes, salt: bytes) -> None:
-    assert sealing.DataKey(key).payload_key(salt) == sealing.payload_key(key, salt)
+    assert sealing.DataKey.of(key).payload_key(salt) == sealing.payload_key(key, salt)
 
 
 def test_each_salt_has_its_own_key() -> None:

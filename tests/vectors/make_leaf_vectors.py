@@ -119,7 +119,7 @@ def _draft(case: Case, fields: EventFields, event: bytes) -> Draft:
         subject = None if subject is None else REFS[subject]
         seal = sealing.ORG_SEAL if subject is None else subject
         salt, aad = made_up(f"salt of {case.name}"), sealing.payload_aad("acme", seal)
-        stored = sealing.seal_payload(sealing.DataKey(data_key), salt, aad, event)
+        stored = sealing.seal_payload(sealing.DataKey.of(data_key), salt, aad, event)
     return Draft(
         action=fields.action,
         actor=actor,

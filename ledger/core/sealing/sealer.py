@@ -7,7 +7,6 @@ that were sealed at an older count (StaleSeal); their events are then sealed aga
 
 from __future__ import annotations
 
-import asyncio
 import os
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from functools import partial
 from struct import iter_unpack
 from typing import Any, Final, NamedTuple, TypeVar
 
+import msgspec
 from blake3 import blake3
 
 from ledger import sealing
@@ -25,6 +25,7 @@ from ledger.core.register import Register
 from ledger.entry import payload_digest, search_tag
 from ledger.errors import DatabaseUnavailable, SealingError
 from ledger.event import Event
+from ledger.pieces import piece
 from ledger.rows import RowNotAuthentic
 from ledger.storage import subjects
 from ledger.storage.asking import Work, asking
@@ -36,14 +37,20 @@ MAX_CACHED_SUBJECTS: Final = 200_000
 MAX_CACHED_ORGS: Final = 20_000
 REF_BYTES: Final = 16
 MAX_LOADS: Final = 8
-AT_ONCE: Final = 200
-"""Events that are sealed, or keys that are wrapped, without a pause: some milliseconds."""
+PLAIN_AT_ONCE: Final = 250
+SEALED_AT_ONCE: Final = 50
+KEYS_AT_ONCE: Final = 50
+NAMES_AT_ONCE: Final = 1_000
+"""Events that are taken over or sealed, and keys that are wrapped, without a pause: a millisecond."""
 T = TypeVar("T")
 U = TypeVar("U")
 
 
-class Subject(NamedTuple):
-    """A person of a sealing org: ref, search tag, data key, and associated data of the payload."""
+class Subject(msgspec.Struct, frozen=True, gc=False):
+    """A person of a sealing org: ref, search tag, data key, and associated data of the payload.
+
+    Not seen by the garbage collector: hundreds of thousands are cached.
+    """
 
     ref: str
     tag: int
@@ -82,7 +89,7 @@ class OrgKeys:
         self.org_key = sealing.unwrap_key(master_key, org.wrapped_key, f"org:{org.slug}")
         self._lookup_key = sealing.derive(self.org_key, "subject-lookup")
         self.org_data_key = sealing.org_data_key(self.org_key)
-        self.unnamed = sealing.DataKey(self.org_data_key)
+        self.unnamed = sealing.DataKey.of(self.org_data_key)
         self.unnamed_aad = sealing.payload_aad(org.slug, sealing.ORG_SEAL)
         self.erasures = -1
 
@@ -127,13 +134,15 @@ class Sealer:
         Raises SealingError with a wrong master key, DatabaseUnavailable.
         """
         if not org.seals:
-            return Drafted(await _paced(_plain, events), None)
+            return Drafted(await _paced(org, PLAIN_AT_ONCE, _plain, events), None)
         keys = self.keys(org)
+        if len(events) > PLAIN_AT_ONCE:
+            await piece(org.id)
         erasures, people = await self._people(org, keys, _names(events))
         salts = iter_unpack(f"{sealing.SALT_BYTES}s", os.urandom(sealing.SALT_BYTES * len(events)))
         sealed = partial(_sealed, keys, people)
         # A person who is erased while this waits makes the sequencer refuse the drafts.
-        return Drafted(await _paced(sealed, events, salts), erasures)
+        return Drafted(await _paced(org, SEALED_AT_ONCE, sealed, events, salts), erasures)
 
     def forget(self, org: OrgFacts) -> None:
         """Drop the cached subjects of an org, after one of them was erased."""
@@ -151,7 +160,7 @@ class Sealer:
         They are held by the request: whatever the cache drops meanwhile, it loads each name once,
         and once more for each erasure in between.
         """
-        held = People(keys.erasures, self._subjects.all_of(names, org.id))
+        held = await self._cached(org, keys, names)
         for _ in range(MAX_LOADS):
             missing = names - held.subjects.keys()
             if not missing and held.erasures >= 0:
@@ -159,7 +168,7 @@ class Sealer:
             # Nothing was written yet: an org of which too much waits is refused here.
             with asking(Work.VITAL, org.id, refusable=True):
                 erasures, found = await self._load(org, keys, missing)
-            self._remember(org.id, keys, erasures, found)
+            await self._remember(org.id, keys, erasures, found)
             # A person was erased since the others were loaded: any of them may be erased.
             others = held.subjects if erasures == held.erasures else {}
             held = People(erasures, {**others, **found})
@@ -167,16 +176,29 @@ class Sealer:
             "subjects of this org are being erased faster than events can be sealed; retry shortly"
         )
 
-    def _remember(
+    async def _cached(self, org: OrgFacts, keys: OrgKeys, names: set[str]) -> People:
+        """Those of these persons that are cached; nobody, at no erasure count, if one was erased."""
+        erasures, found = keys.erasures, {}
+        for some in _parts(list(names), NAMES_AT_ONCE):
+            if len(names) > NAMES_AT_ONCE:
+                await piece(org.id)
+            found.update(self._subjects.all_of(some, org.id))
+        return People(erasures, found) if erasures == keys.erasures else People(-1, {})
+
+    async def _remember(
         self, org_id: int, keys: OrgKeys, erasures: int, found: dict[str, Subject]
     ) -> None:
         """Cache subjects that were loaded at an erasure count, unless newer ones are cached."""
-        if self._orgs.get(org_id) is not keys:
-            return  # dropped meanwhile: their successor counts erasures by itself
-        if erasures > keys.erasures:
-            self._empty_cache(org_id, keys, erasures)
-        if erasures == keys.erasures:
-            for name, subject in found.items():
+        for some in _parts(list(found.items()), NAMES_AT_ONCE):
+            if len(found) > NAMES_AT_ONCE:
+                await piece(org_id)
+            if self._orgs.get(org_id) is not keys:
+                return  # dropped meanwhile: their successor counts erasures by itself
+            if erasures > keys.erasures:
+                self._empty_cache(org_id, keys, erasures)
+            if erasures != keys.erasures:
+                return
+            for name, subject in some:
                 self._subjects.put(name, subject, org_id)
 
     async def find(
@@ -212,7 +234,12 @@ class Sealer:
         if self.register is None or not rows:
             return []
         await self.register.refresh()
-        return [row for row in rows if self.register.is_erased(org.id, row.ref)]
+        erased: list[SubjectRecord] = []
+        for some in _parts(rows, NAMES_AT_ONCE):
+            if len(rows) > NAMES_AT_ONCE:
+                await piece(org.id)
+            erased += [row for row in some if self.register.is_erased(org.id, row.ref)]
+        return erased
 
     async def _not_erased(self, org: OrgFacts, missing: frozenset[str]) -> frozenset[str]:
         """Return those of these refs without a row that nobody erased, and report one of them."""
@@ -238,29 +265,36 @@ class Sealer:
     async def _load(
         self, org: OrgFacts, keys: OrgKeys, names: Iterable[str]
     ) -> tuple[int, dict[str, Subject]]:
-        by_lookup = {keys.lookup(name): name for name in names}
+        listed = list(names)
+        lookups = await _paced(org, PLAIN_AT_ONCE, keys.lookup, listed)
+        by_lookup = dict(zip(lookups, listed, strict=True))
         erasures, rows = await self.find(org, list(by_lookup))
         new = by_lookup.keys() - {row.lookup for row in rows}
         if new:
-            made = await _paced(
-                lambda lookup: _new_subject(keys, lookup, by_lookup[lookup]), list(new)
-            )
+            make = lambda lookup: _new_subject(keys, lookup, by_lookup[lookup])  # noqa: E731
+            made = await _paced(org, KEYS_AT_ONCE, make, list(new))
             await subjects.create(self._database, org.id, made)
             # A crash here leaves keys of persons without entries; the next request uses them.
             erasures, rows = await self.find(org, list(by_lookup))
-        people = await _paced(lambda row: _subject(keys, org, row), rows)
+        people = await _paced(org, KEYS_AT_ONCE, lambda row: _subject(keys, org, row), rows)
         return erasures, dict(zip((by_lookup[row.lookup] for row in rows), people, strict=True))
 
 
-async def _paced(make: Callable[..., U], items: Sequence[T], *more: Iterator[Any]) -> list[U]:
-    """Make one of each item, and let other requests go on after every AT_ONCE of them."""
-    if len(items) <= AT_ONCE:
+def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
+
+
+async def _paced(
+    org: OrgFacts, at_once: int, make: Callable[..., U], items: Sequence[T], *more: Iterator[Any]
+) -> list[U]:
+    """Make one of each item, ``at_once`` of them in each piece of the org's long work."""
+    if len(items) <= at_once:
         return list(map(make, items, *more))
     made: list[U] = []
-    for start in range(0, len(items), AT_ONCE):
-        if start:
-            await asyncio.sleep(0)
-        made += map(make, items[start : start + AT_ONCE], *more)
+    for some in _parts(items, at_once):
+        await piece(org.id)
+        made += map(make, some, *more)
     return made
 
 
@@ -297,7 +331,7 @@ def _subject(keys: OrgKeys, org: OrgFacts, row: SubjectRecord) -> Subject:
     return Subject(
         row.ref,
         search_tag(row.ref),
-        sealing.DataKey(key),
+        sealing.DataKey.of(key),
         sealing.payload_aad(org.slug, row.ref),
     )
 

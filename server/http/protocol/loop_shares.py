@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Hashable
-from typing import Final, Generic, TypeVar
+from typing import Final
 
+from ledger.pieces import RoundRobin, pieces_of
 from ledger.storage.asking import STRANGERS
 
 AT_ONCE: Final = 4
@@ -26,37 +26,13 @@ MIXED_TURNS: Final = 500
 """For so many turns after a request of another caller the slices are short; else there is one caller
 alone, which is served best in large slices."""
 
+RESTS: Final = 3
+"""So long, there are so many turns of the loop between two pieces of long work."""
+
 LOOP_SHARES: Final = "loop_shares"
 """The key in a request's state of the shares of its process."""
 
-T = TypeVar("T")
 Begun = asyncio.Future[None]
-
-
-class RoundRobin(Generic[T]):
-    """Items of owners, taken from one owner after the other."""
-
-    def __init__(self) -> None:
-        self._of: dict[Hashable, deque[T]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._of)
-
-    def __contains__(self, owner: Hashable) -> bool:
-        return owner in self._of
-
-    def put(self, owner: Hashable, item: T) -> None:
-        """Add an item behind those of its owner."""
-        self._of.setdefault(owner, deque()).append(item)
-
-    def take(self) -> T:
-        """Return the first item of the owner whose turn it is."""
-        owner = next(iter(self._of))
-        items = self._of.pop(owner)
-        item = items.popleft()
-        if items:
-            self._of[owner] = items  # behind all other owners
-        return item
 
 
 class LoopShares:
@@ -85,6 +61,7 @@ class LoopShares:
             asyncio.get_running_loop().call_soon(self._turn)
         if caller != self._last:
             self._last, self._mixed = caller, MIXED_TURNS
+            pieces_of(asyncio.get_running_loop()).rests = RESTS
         begun = self._begun.get(caller, 0)
         if begun < AT_ONCE and caller not in self._waiting:
             self._begun[caller] = begun + 1
@@ -120,6 +97,7 @@ class LoopShares:
         """Decide how many requests begin in the next turn, by the time that the last one took."""
         if not self._mixed:
             self._a_turn = MOST_A_TURN
+            pieces_of(asyncio.get_running_loop()).rests = 0
         elif self._waiting:
             now = time.thread_time()
             if now - self._turned_s > SLICE_S:

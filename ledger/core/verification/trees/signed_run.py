@@ -14,6 +14,7 @@ from ledger.core.verification.work.faults import ANCHOR_KINDS, NO_ENTRY, TRAIL_K
 from ledger.core.verification.work.segments import FaultList, Plan, SegmentResult, TreePart
 from ledger.core.verification.work.tally import Tally
 from ledger.merkle import TILE_HEIGHT, TILE_WIDTH
+from ledger.pieces import piece
 from ledger.storage.copy_out import Snapshot
 from ledger.storage.tree_out import ANCHOR_LOG, TreeReader
 
@@ -45,7 +46,7 @@ class LogRun:
         async with self._turn:
             while self._parts:
                 for _ in self.tree.add(self._parts.popleft()):
-                    await asyncio.sleep(0)
+                    await piece(self._org_id)
             await self._compare()
 
     async def end(self, length: int) -> None:

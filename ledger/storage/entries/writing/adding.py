@@ -12,12 +12,11 @@ from ledger.blocks.block import Block, cut
 from ledger.chain import StoredEntry
 from ledger.storage.database import Connection
 from ledger.storage.entries.columns import BLOCK_COLUMNS
-from ledger.storage.entries.writing.copy_in import copy_stream, packed
+from ledger.storage.entries.writing.copy_in import SMALL_ENTRIES, copy_stream, packed
 
 _COLUMNS: Final = BLOCK_COLUMNS.split(", ")
 FEW_BLOCKS: Final = 3
-SMALL_ENTRIES: Final = 16
-"""So few blocks of so few entries cost less by INSERT, whose plan is kept, than by COPY."""
+"""So few blocks, of at most SMALL_ENTRIES, cost less by INSERT, whose plan is kept, than by COPY."""
 _PLACES: Final = ", ".join(f"${place}" for place in range(1, len(_COLUMNS) + 1))
 INSERT: Final = f"INSERT INTO entries ({BLOCK_COLUMNS}) VALUES ({_PLACES})"
 

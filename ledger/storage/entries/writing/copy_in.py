@@ -11,6 +11,7 @@ from ledger.blocks.block import Block, pack, stands_alone
 from ledger.blocks.layout import FRAME_BYTES
 from ledger.chain import StoredEntry
 from ledger.entry import HASH_BYTES, from_datetime
+from ledger.pieces import piece
 from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER, PG_EPOCH_US
 from ledger.storage.entries.writing.marks import BlockTail
 
@@ -19,6 +20,8 @@ _FIXED: Final = struct.Struct(">hiqiqiqiqi32siq")  # up to raw_bytes
 _LENGTH: Final = struct.Struct(">i")
 CHUNK_BYTES: Final = 32 << 10
 """Bytes of rows that are sent at once: the many small blocks of many orgs in one message."""
+SMALL_ENTRIES: Final = 16
+"""Entries that are made and packed in one turn of the loop."""
 LARGE_BYTES: Final = 256 << 10
 """A block of more is packed on another thread: compressing it must not delay other requests."""
 
@@ -32,6 +35,8 @@ async def copy_stream(
     """
     rows, size = [_HEADER], 0
     for part in parts:
+        if len(part) > SMALL_ENTRIES:
+            await piece()  # the entries were made in this turn of the loop
         block, marks[part[0].org_id] = await packed(part)
         row = pack_row(block)
         rows.append(row)
@@ -39,7 +44,7 @@ async def copy_stream(
         if size >= CHUNK_BYTES:
             yield b"".join(rows)
             rows, size = [], 0
-            await asyncio.sleep(0)  # other requests go on before the next block is packed
+            await piece()  # before the next block is made
     yield b"".join((*rows, COPY_TRAILER))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import lru_cache
 from itertools import islice, repeat
 from typing import Annotated, Final
@@ -18,6 +17,7 @@ from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended, EntryPlace
 from ledger.entry import format_time, record_id_prefix, rfc3339
 from ledger.event import misspelt_fields
+from ledger.pieces import piece
 from ledger.shapes import HashHex, RecordIdText, Seq, TimeText
 from server.access.limits.rules import Spending
 from server.access.rights import May
@@ -50,8 +50,8 @@ REPLAYED: Final = ResponseHeader(
     "true",
     always=False,
 )
-SLICE_RECEIPTS: Final = 2_000
-"""Receipts that are written in one turn of the event loop: some milliseconds."""
+SLICE_RECEIPTS: Final = 1_000
+"""Receipts that are written in one turn of the event loop: about a millisecond."""
 _REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
 
 
@@ -168,7 +168,7 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     found = await signed(request, tenant, appended) if wait else None
     misspelt = misspelt_fields(events)
     if len(events) > SLICE_RECEIPTS:
-        await asyncio.sleep(0)
+        await piece(tenant.id)
     warned = warnings_of(misspelt, single=single) if misspelt else None
     if single:
         (receipt,) = await _receipts(tenant, appended)
@@ -177,7 +177,8 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         content = _with(_summary(appended), "checkpoint", found and found.checkpoint)
     else:
         receipts = await _receipts(tenant, appended)
-        return BytesResponse(201, await _batch(receipts, appended, found, warned), headers)
+        batch = await _batch(tenant, receipts, appended, found, warned)
+        return BytesResponse(201, batch, headers)
     content = _with(content, "warnings", warned and warned.of_request)
     return BytesResponse(201, content.encode(), headers)
 
@@ -195,6 +196,7 @@ async def _body(request: HttpRequest, tenant: OrgFacts) -> bytes:
 
 
 async def _batch(
+    tenant: OrgFacts,
     receipts: list[str],
     appended: Appended,
     found: SignedInclusion | None,
@@ -211,7 +213,7 @@ async def _batch(
     slices: list[bytes] = []
     for first in range(0, len(receipts), SLICE_RECEIPTS):
         if first:
-            await asyncio.sleep(0)
+            await piece(tenant.id)
         slices.append(",".join(receipts[first : first + SLICE_RECEIPTS]).encode())
     slices[0] = b'{"entries":[' + slices[0]
     slices[-1] += b"]," + rest[1:].encode()
@@ -261,7 +263,7 @@ async def _receipts(org: OrgFacts, appended: Appended) -> list[str]:
     receipts: list[str] = []
     while some := list(islice(places, SLICE_RECEIPTS)):
         if receipts:
-            await asyncio.sleep(0)
+            await piece(org.id)
         receipts += _written(org, some)
     return receipts
 
