@@ -272,7 +272,7 @@ def test_a_query_that_a_writing_route_does_not_know_is_refused(
 ) -> None:
     method, path = route
     things = {"org": shared_server.org, "subject": "nobody", "key_id": "0" * 16}
-    things |= {"event_id": 1, "block_id": "0" * 16}
+    things |= {"event_id": "1", "block_id": "0" * 16}
     answer = shared_server.request(
         method, f"{path.format_map(things)}?{query}", {}, key=shared_server.platform_key
     )
