@@ -32,7 +32,7 @@ class LoadOrder(msgspec.Struct, kw_only=True):
     """An order of ``requests`` over ``connections``, spread over the targets in turn.
 
     ``batch``: bodies of 1,000 events, else of one event; ``get``: no body.
-    ``minimal`` requests minimal answers. ``rate``: requests per second, or 0 to
+    ``minimal`` requests minimal answers; ``refusable``: a request may be refused with 429. ``rate``: requests per second, or 0 to
     send each as soon as the previous one is answered.
     """
 
@@ -43,6 +43,7 @@ class LoadOrder(msgspec.Struct, kw_only=True):
     batch: bool = False
     get: bool = False
     minimal: bool = False
+    refusable: bool = False
     rate: float = 0.0
 
 
@@ -120,7 +121,8 @@ def _head(order: LoadOrder, target: Target, size: int | None) -> bytes:
 async def _carry_out(order: LoadOrder) -> LoadOutcome:
     parts = _parts(order)
     connections = await wire.connect(order.port, order.connections)
-    work = wire.Work(parts, order.requests, 200 if order.get else 201, order.rate)
+    expected = (200 if order.get else 201, *((429,) if order.refusable else ()))
+    work = wire.Work(parts, order.requests, expected, order.rate)
     started = time.perf_counter()
     for connection in connections:
         connection.begin(work)

@@ -28,11 +28,15 @@ class Work:
     """
 
     def __init__(
-        self, parts: Callable[[int], list[bytes]], count: int, status: int, rate: float = 0
+        self,
+        parts: Callable[[int], list[bytes]],
+        count: int,
+        statuses: tuple[int, ...],
+        rate: float = 0,
     ) -> None:
         self.parts = parts
         self.count = count
-        self.expected = b"HTTP/1.1 %d " % status
+        self.expected = tuple(b"HTTP/1.1 %d " % status for status in statuses)
         self.latencies_s: list[float] = []
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._taken = 0

@@ -61,6 +61,7 @@ def client_of(group: str) -> ClientAddress:
     return client(ip_network(group).network_address)
 
 
+@lru_cache(maxsize=4_096)
 def network_of(of: ClientAddress) -> str:
     """Return the network of an address, for records that name no person: a /24, of IPv6 a /48."""
     if isinstance(of.ip, IPv4Address):

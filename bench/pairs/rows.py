@@ -28,6 +28,8 @@ class Row(NamedTuple):
     """Does about the given amount of work; returns the number of events."""
     addresses: tuple[str, ...] = ()
     """The addresses to which the keys of the side after are bound; those of the other side are not."""
+    per_minute: int = 0
+    """Appends a minute of each key and of the org on the side after; 0: no limit, as on the other."""
 
 
 def batches(session: Session, client: LoadClient, targets: list[Target], events: int) -> int:
@@ -57,6 +59,20 @@ def singles(session: Session, client: LoadClient, targets: list[Target], events:
     return requests
 
 
+def refused(session: Session, client: LoadClient, targets: list[Target], events: int) -> int:
+    """Send single events to orgs that may append once a minute, if they have a limit."""
+    client.run(
+        LoadOrder(
+            port=session.port,
+            targets=targets,
+            requests=events,
+            connections=SINGLE_CONNECTIONS,
+            refusable=True,
+        )
+    )
+    return events
+
+
 def verification(session: Session, client: LoadClient, targets: list[Target], entries: int) -> int:
     """Verify a whole trail of ``entries`` entries, which the first session appends."""
     (org,) = targets
@@ -74,6 +90,8 @@ ROWS: Final = {
     "append_guarded": Row(
         1, "plain", 20_000, singles, ("10.0.0.0/8", "127.0.0.0/8", "2001:db8::/32")
     ),
+    "append_limited": Row(1, "plain", 20_000, singles, per_minute=10_000_000),
+    "append_refused": Row(1, "plain", 20_000, refused, per_minute=1),
     "append_many_orgs": Row(1_000, "plain", 20_000, singles),
     "verify_full": Row(1, "plain", 300_000, verification),
 }
@@ -88,6 +106,8 @@ def measure(key: str, session: Session, client: LoadClient, scale: float) -> Cpu
         slug = f"{key.replace('_', '-')}-{len(targets)}"
         addresses = row.addresses if session.side.guarded else ()
         targets.append(session.new_org(slug, row.privacy, addresses))
+        if row.per_minute and session.side.guarded:
+            session.limit(slug, row.per_minute)
     size = max(round(row.size * scale), 1)
     row.work(session, client, targets, size if row.work is verification else size // WARM_SHARE)
     session.settle(targets[-SIGNED_SAMPLE:])

@@ -34,7 +34,7 @@ class Side:
     def __init__(self, checkout: Checkout, directory: Path, *, guarded: bool = False) -> None:
         self.checkout = checkout
         self.guarded = guarded
-        """Whether keys are bound to addresses where a row compares that with keys that are not."""
+        """Whether keys are bound to addresses, and limited, where a row compares that with keys that are not."""
         self.data_directory = directory
         self.targets: dict[str, list[Target]] = {}
         """The orgs of each row, created in its first session."""
@@ -108,6 +108,12 @@ class Session:
             asked["allowed_cidrs"] = list(addresses)
         key = self._json("POST", f"/v1/orgs/{slug}/keys", asked, platform)
         return Target(f"/v1/orgs/{slug}/entries", key["key"])
+
+    def limit(self, slug: str, per_minute: int) -> None:
+        """Let each key of an org, and all of them, send so many requests that append."""
+        platform = (self.side.data_directory / "platform.key").read_text().strip()
+        rates = {"append_per_minute": per_minute}
+        self._json("PUT", f"/v1/orgs/{slug}/limits", {"key": rates, "org": rates}, platform)
 
     def verify(self, org: Target) -> int:
         """Verify a whole trail; return the number of verified entries. Raises StageFailed."""

@@ -226,6 +226,31 @@ async def new_names(attack: Attack) -> None:
     await repeated(attack, append, attack.connections)
 
 
+async def allowed_flood(attack: Attack) -> None:
+    """Single events, as many as are taken, for a comparison with those that are refused."""
+
+    async def append(wire: Wire) -> HttpReply:
+        return await wire.ask("POST", f"{attack.path}/entries", b'{"n":1}', attack.key)
+
+    await repeated(attack, append, attack.connections)
+
+
+async def refused_flood(attack: Attack) -> None:
+    """The same events, of an org that may append once a minute: all others are refused."""
+
+    async def limit(count: int | None) -> None:
+        wire = await Wire.open(attack.port)
+        body = json.dumps({"key": {"append_per_minute": count}, "org": {}}).encode()
+        assert (await wire.ask("PUT", f"{attack.path}/limits", body, attack.key)).status == 200
+        wire.close()
+
+    await limit(1)
+    try:
+        await allowed_flood(attack)
+    finally:
+        await limit(None)
+
+
 async def pipelined(attack: Attack) -> None:
     """Many reads of the whole newest page in one packet, answered one after another."""
     count = 20
@@ -258,6 +283,8 @@ WAYS: Final[dict[str, Way]] = {
         created_keys,
         new_names,
         pipelined,
+        allowed_flood,
+        refused_flood,
     )
 }
 

@@ -348,6 +348,16 @@ class AsyncLedgerClient:
             routes.update_org(slug, name, log_public, entries_a_day, bytes_a_day, max_key_age_days)
         )
 
+    async def limits(self, *, org: str | None = None) -> models.OrgLimits:
+        """Return the rate limits of an org: its own, else those of the server."""
+        return await self._run(routes.limits(await self._slug(org)))
+
+    async def set_limits(
+        self, limits: models.OrgLimits, *, org: str | None = None
+    ) -> models.OrgLimits:
+        """Set all rate limits of an org; a key of the org can't exceed those of the platform."""
+        return await self._run(routes.set_limits(await self._slug(org), limits))
+
     async def thaw(self, reason: str, *, org: str | None = None) -> models.Org:
         """Let a frozen org take entries again; the reason becomes an entry."""
         return await self._run(routes.thaw(await self._slug(org), reason))

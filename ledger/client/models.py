@@ -485,6 +485,21 @@ class Review(msgspec.Struct, frozen=True, kw_only=True):
     notes: str
 
 
+class RequestRates(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a minute; None: no limit."""
+
+    append_per_minute: int | None = None
+    read_per_minute: int | None = None
+    verify_per_minute: int | None = None
+
+
+class OrgLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The rate limits of each API key of an org, and of all of them together."""
+
+    key: RequestRates = RequestRates()
+    org: RequestRates = RequestRates()
+
+
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     """An API key's description; if not ``authentic`` it was changed in the database, and is refused.
 

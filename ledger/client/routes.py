@@ -42,6 +42,7 @@ _event = reader(models.SecurityEventInfo)
 _threats = reader(models.OrgThreats)
 _event_page = reader(models.SecurityEventPage)
 _review = reader(models.Review)
+_limits = reader(models.OrgLimits)
 _created_key = reader(models.CreatedApiKey)
 _rotated_key = reader(models.RotatedApiKey)
 _key = reader(models.ApiKey)
@@ -269,6 +270,16 @@ def update_org(
     }
     changes = {field: value for field, value in given.items() if value is not None}
     return _send("PATCH", f"/v1/orgs/{segment(slug)}", _org, changes, repeatable=True)
+
+
+def limits(slug: str) -> Call[models.OrgLimits]:
+    return _get(f"/v1/orgs/{segment(slug)}/limits", _limits)
+
+
+def set_limits(slug: str, asked: models.OrgLimits) -> Call[models.OrgLimits]:
+    """Set all limits of an org."""
+    path = f"/v1/orgs/{segment(slug)}/limits"
+    return _send("PUT", path, _limits, msgspec.to_builtins(asked), repeatable=True)
 
 
 def thaw(slug: str, reason: str) -> Call[models.Org]:

@@ -29,6 +29,7 @@ from server.access.auth import KnownKey, token_of
 from server.access.callers.blocked import AddressBlocked
 from server.access.callers.watch import NOT_FOUND
 from server.access.directory import NotFound
+from server.access.limits.rates import count_refusal
 from server.access.limits.rules import RateLimited, Spending
 from server.access.permits import append_permits
 from server.access.principal import AddressNotAllowed, Forbidden, Principal, Unauthorized
@@ -148,7 +149,7 @@ def note_refusal(request: HttpRequest, services: Services, error: QuireError) ->
     source = network_of(address) if key is None else f"key:{key.id}"
     services.recorder.refused(org_id or services.register.system_id or 0, source, reason)
     if isinstance(error, RateLimited):
-        services.limits.refused(error, address, org_id, key_id)
+        count_refusal(error)
     services.callers.refused(org_id, key_id, address.group, reason)
     return key
 

@@ -30,6 +30,7 @@ from server.access.limits.rules import RateLimited
 from server.access.principal import Forbidden, Unauthorized
 from server.http.contract import ADMITTED
 from server.http.protocol.address import address_of
+from server.http.protocol.bytes_response import BytesResponse
 from server.http.protocol.reads import allowed
 from server.http.protocol.watching.address_log import AddressLog
 from server.trails.appending import UnsupportedBody
@@ -236,6 +237,19 @@ def _note_failure(
         event = BODY_TOO_LARGE if kind is TOO_LARGE else event
         group = address_of(request.scope).group
         request.app.state.services.callers.failed(admitted, group, event, kind.title)
+
+
+def limited(request: Request[Any, Any, Any], error: RateLimited) -> BytesResponse:
+    """Answer a request that a rate limit refused, at a tenth of the cost of :func:`problem`."""
+    kind = problem_of(RateLimited)
+    _note_refusal(request, kind)
+    headers = {"Retry-After": str(error.retry_after), **error.headers}
+    return BytesResponse(
+        kind.status,
+        document(kind, str(error), scope=error.scope),
+        tuple((name.lower().encode(), value.encode()) for name, value in headers.items()),
+        MEDIA_TYPE.encode(),
+    )
 
 
 def _note_refusal(request: Request[Any, Any, Any], kind: ProblemType) -> None:

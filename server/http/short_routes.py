@@ -20,6 +20,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from ledger.errors import QuireError
 from server.access.callers.blocked import AddressBlocked
 from server.access.directory import NotFound
+from server.access.limits.rules import RateLimited
 from server.access.live import LiveRequest
 from server.addresses import networks
 from server.http.caller import LIVE, HttpRequest, caller_of, let_in, note_refusal
@@ -29,6 +30,7 @@ from server.http.problems import (
     MEDIA_TYPE,
     NO_PATH,
     document,
+    limited,
     on_http_error,
     on_quire_error,
     on_unexpected,
@@ -203,6 +205,8 @@ class ShortRoutes:
         try:
             await let_in(request, route.contract, arguments[0] if arguments else None)
             answer = await route.run(request, *arguments)
+        except RateLimited as error:
+            answer = limited(request, error)
         except QuireError as error:
             answer = on_quire_error(request, error).to_asgi_response(None, request)
         except HTTPException as error:

@@ -14,17 +14,21 @@ from typing import Any
 
 import pytest
 
-from ledger.core.register import API_KEYS, ORGS, Register
+from ledger.core.org import OrgFacts
+from ledger.core.register import API_KEYS, ORG_LIMITS, ORGS, Register
 from ledger.errors import DatabaseUnavailable
 from ledger.sealing import row_key
 from ledger.storage import database as storage
-from ledger.storage import orgs
+from ledger.storage import org_limits, orgs
 from ledger.storage.api_keys import ApiKeyRecord
 from ledger.storage.trail import AppendTransaction
 from server.access.administration import Administration
 from server.access.auth import NewKey
 from server.access.keys.api_keys import ApiKeys
 from server.access.keys.changes import AskedKey, KeyChanges, KeyEnded
+from server.access.limits.changes import LimitChanges
+from server.access.limits.known import OrgRates
+from server.access.limits.rules import PerMinute
 from tests.support.broken_steps import broken, broken_statement
 from tests.support.clusters import Cluster, Database
 from tests.support.orgs import MASTER_KEY, at_work
@@ -55,7 +59,7 @@ def forget_the_end(work: Administration) -> None:
     work.sequencer._tools.heads._heads.clear()
 
 
-async def consistent(database: storage.Database) -> tuple[int, int]:
+async def consistent(database: storage.Database) -> tuple[int, int, int]:
     """Check each row with the register as a new process folds it; return their numbers."""
     register = Register(database, lambda _: RING, row_key(MASTER_KEY))
     assert await register.open()
@@ -72,7 +76,14 @@ async def consistent(database: storage.Database) -> tuple[int, int]:
         }
     stated = {key for record in records for key in register.state.keys(ORGS, record.id)}
     assert stated == {record.slug for record in records}
-    return len(records), len(found)
+    limits = [await org_limits.of_org(database, record.id) for record in records]
+    for record, own in zip(records, limits, strict=True):
+        name = str(record.id)
+        assert register.has(ORG_LIMITS, name) == (own is not None)
+        if own is not None:
+            assert own.is_authentic(register.row_key)
+            assert register.knows(ORG_LIMITS, name, own.mac)
+    return len(records), len(found), len([own for own in limits if own is not None])
 
 
 Act = Callable[[storage.Database, Administration, str], Awaitable[Any]]
@@ -124,8 +135,19 @@ async def revoke(database: storage.Database, work: Administration, slug: str) ->
     assert await KeyChanges(work).revoke(key, slug) or key.row.revoked_at is not None
 
 
+async def set_limits(database: storage.Database, work: Administration, slug: str) -> None:
+    """Give an org limits of its own, and change them."""
+    record = await orgs.org_by_slug(database, slug)
+    assert record is not None
+    org = OrgFacts(record.id, slug, False, record.wrapped_key)
+    for most in (60, 600):
+        asked = OrgRates(PerMinute(append=most), PerMinute(read=most))
+        rates = await LimitChanges(work).set(org, asked)
+        assert rates[:2] == asked[:2]
+
+
 OF_KEYS = {"rename a key": rename, "rotate": rotate, "revoke": revoke}
-ACTS = {"create": create, "change": change, "add a key": add_key, **OF_KEYS}
+ACTS = {"create": create, "change": change, "add a key": add_key, "limits": set_limits, **OF_KEYS}
 
 
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS.keys())

@@ -66,6 +66,12 @@ def test_administration(own: Own) -> None:
     assert "Other" in own.quire("orgs", "rename", "Other")
     assert "older than 30 days" in own.quire("orgs", "key-age", "--days", "30")
     assert "older than" not in own.quire("orgs", "key-age", "--days", "0")
+    assert "no limit" in own.quire("orgs", "limits")
+    assert "600 a minute" in own.quire(
+        "orgs", "limits", "--key-append", "600", "--org-read", "9000"
+    )
+    changed = json.loads(own.quire("orgs", "limits", "--key-append", "0", "--json"))
+    assert (changed["key"]["append_per_minute"], changed["org"]["read_per_minute"]) == (None, 9_000)
     made = json.loads(own.quire("keys", "create", "--name", "n", "--json"))
     assert made["id"] in own.quire("keys", "list")
     own.quire("keys", "revoke", made["id"])

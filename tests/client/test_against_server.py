@@ -22,7 +22,9 @@ from ledger.client import (
     InvalidEventError,
     LedgerClient,
     NotFoundError,
+    OrgLimits,
     Receipt,
+    RequestRates,
     UnauthorizedError,
     VerificationJob,
 )
@@ -177,6 +179,8 @@ def test_orgs(server: RunningServer) -> None:
         assert platform.update_org(name="Renamed").name == "Renamed"
         assert platform.update_org(max_key_age_days=30).max_key_age_days == 30
         assert platform.update_org(max_key_age_days=0).max_key_age_days is None
+        rates = OrgLimits(key=RequestRates(append_per_minute=600), org=RequestRates())
+        assert platform.set_limits(rates) == platform.limits() == rates
         assert platform.org() == platform.org(slug)
         assert {slug, server.org} <= {org.slug for org in platform.orgs()}
         with pytest.raises(ConflictError):

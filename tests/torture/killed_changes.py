@@ -1,4 +1,4 @@
-"""Changes keys and blocks, and records reviews, in processes that end by kill -9 at each step; run as a script.
+"""Changes keys, limits and blocks, and records reviews, in processes that end by kill -9; run as a script.
 
 The steps are each statement and COMMIT, before and after. Each act then stands whole, row and
 entry, or nothing of it does; done again, it stands once. Prints the number of kills of each act.
@@ -17,12 +17,16 @@ from secrets import token_hex
 from typing import Any, NamedTuple
 
 from ledger.core.org import OrgFacts
-from ledger.core.register import API_KEYS, RecordedBlock
+from ledger.core.register import API_KEYS, ORG_LIMITS, RecordedBlock
 from ledger.entry import decode_leaf
+from ledger.storage import org_limits
 from ledger.storage.api_keys import ApiKeyRecord
 from server.access.auth import NewKey
 from server.access.keys.api_keys import ApiKeys
 from server.access.keys.changes import AskedKey, KeyChanges
+from server.access.limits.changes import LimitChanges
+from server.access.limits.known import OrgRates
+from server.access.limits.rules import PerMinute
 from server.addresses import ClientAddress, address, client
 from server.oversight.acts import record_review
 from server.oversight.entry_kinds import REVIEWED
@@ -69,6 +73,14 @@ async def revoke(at: Office, place: Place) -> None:
     assert await KeyChanges(at.work).revoke(await key_of(at, place), place.org.slug)
 
 
+LIMITS = OrgRates(PerMinute(append=600), PerMinute(read=6_000))
+
+
+async def limit(at: Office, place: Place) -> None:
+    """Give the org limits of its own."""
+    await LimitChanges(at.work).set(place.org, LIMITS)
+
+
 async def review(at: Office, place: Place) -> None:
     """State that January was reviewed."""
     await record_review(at.guard, place.org, (date(2026, 1, 1), date(2026, 1, 31)), "", "key")
@@ -86,6 +98,10 @@ async def is_rotated(at: Office, place: Place) -> bool:
 
 async def is_revoked(at: Office, place: Place) -> bool:
     return (await key_of(at, place)).row.revoked_at is not None
+
+
+async def is_limited(at: Office, place: Place) -> bool:
+    return await org_limits.of_org(at.database, place.org.id) is not None
 
 
 async def is_reviewed(at: Office, place: Place) -> bool:
@@ -143,6 +159,7 @@ ACTS = {
     "revoke": Act(revoke, is_revoked, "quire.key_revoked"),
     "block": Act(block, is_blocked, "quire.address_blocked"),
     "lift": Act(lift, is_lifted, "quire.address_unblocked"),
+    "limit": Act(limit, is_limited, "quire.limits_changed"),
     "review": Act(review, is_reviewed, REVIEWED),
 }
 
@@ -156,12 +173,18 @@ async def told(at: Office, place: Place, act: Act) -> int:
 
 
 async def assert_whole(at: Office, place: Place) -> None:
-    """Check that the keys of the org, and all blocks, are those of the entries, as the newest say."""
+    """Check that keys and limits of the org, and all blocks, are those of the newest entries."""
     register = await at.recorded()
     keys = await ApiKeys(at.database, register).of_org(place.org.id)
     assert all(key.is_authentic for key in keys)
     assert {key.id for key in keys} == set(register.state.keys(API_KEYS, place.org.id))
     await blocking(at).whole()
+    limits, name = await org_limits.of_org(at.database, place.org.id), str(place.org.id)
+    assert register.has(ORG_LIMITS, name) == (limits is not None)
+    if limits is not None:
+        assert limits.row[1:] == (*LIMITS.key, *LIMITS.org)
+        assert limits.is_authentic(register.row_key)
+        assert register.knows(ORG_LIMITS, name, limits.mac)
 
 
 async def prepare(at: Office) -> Place:

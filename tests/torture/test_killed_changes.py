@@ -1,4 +1,4 @@
-"""Keys are made, rotated and revoked, addresses blocked, and reviews recorded, by processes that end by kill -9."""
+"""Keys are made and ended, limits set, addresses blocked, and reviews recorded, by processes that end by kill -9."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def test_an_act_killed_at_any_step_is_whole_and_can_be_repeated(
     done = subprocess.run([*command, str(tmp_path)], capture_output=True, check=False, text=True)
     assert done.returncode == 0, done.stderr
     kills = dict(line.split() for line in done.stdout.splitlines())
-    assert kills.keys() == {"create", "rotate", "revoke", "block", "lift", "review"}
+    assert kills.keys() == {"create", "rotate", "revoke", "limit", "block", "lift", "review"}
     assert all(int(number) >= 4 for number in kills.values()), kills

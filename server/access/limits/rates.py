@@ -19,7 +19,7 @@ from server.access.limits.exact import Budget, ExactLimits, budgets_of
 from server.access.limits.fast import FastLimit, FastLimits
 from server.access.limits.gcra import HOUR_S, MINUTE_S
 from server.access.limits.known import KnownLimits, OrgRates
-from server.access.limits.rules import LimitScope, RateLimited, RateRefusal, RefusalHook, Spending
+from server.access.limits.rules import LimitScope, RateLimited, Spending
 from server.access.limits.settings import LimitSettings
 from server.access.principal import Principal
 from server.addresses import Address, ClientAddress, Network, contains
@@ -32,9 +32,8 @@ ADDRESSES: Final = "addresses"
 class RateLimits:
     """Admits callers within their rates. ``trusted`` are the proxies, which are not limited.
 
-    ``on_refusal`` are called for each refused request, in its task. Who watches callers (the threat
-    scores) adds a function here; it gets org, key, address and scope (:class:`RateRefusal`). Beside it,
-    the recorder counts the refusal with the reason ``too_many_requests`` for the trail.
+    Who is refused is noted by the caller of these methods, in one place (``note_refusal`` of
+    :mod:`server.http.caller`): in the metric, for the trail, and for the threat scores.
     """
 
     def __init__(
@@ -48,7 +47,6 @@ class RateLimits:
         self.known = KnownLimits(database, register, settings)
         self.fast = FastLimits(database, register.row_key)
         self.exact = ExactLimits(database, register.row_key)
-        self.on_refusal: list[RefusalHook] = []
         total = settings.installation_per_minute
         self._all = FastLimit(LimitScope.INSTALLATION, Spending.OTHER, "", total, "")
 
@@ -117,10 +115,7 @@ class RateLimits:
             return []
         return budgets_of(spending, principal.key_id, principal.org_id, per_key, per_org, window_s)
 
-    def refused(
-        self, error: RateLimited, address: ClientAddress, org_id: int | None, key_id: str | None
-    ) -> None:
-        """Count a refusal, and tell those who watch of whom it is."""
-        metrics.RATE_LIMITED.labels(error.scope, error.spending.name.lower()).inc()
-        for hook in self.on_refusal:
-            hook(RateRefusal(org_id, key_id, address, error.scope, error.spending))
+
+def count_refusal(error: RateLimited) -> None:
+    """Count a refused request."""
+    metrics.RATE_LIMITED.labels(error.scope, error.spending.name.lower()).inc()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple
 
 from ledger.errors import QueueFull, QuireError
 from server.access.limits.gcra import SECOND_NS, Rate
-from server.addresses import ClientAddress
 
 
 class Spending(IntEnum):
@@ -58,23 +56,6 @@ class PerMinute(NamedTuple):
     append: int = 0
     read: int = 0
     verify: int = 0
-
-
-class RateRefusal(NamedTuple):
-    """A request that a rate limit refused, for those who watch callers.
-
-    ``org_id`` and ``key_id`` are those of the caller's API key; None for a caller without a valid one.
-    """
-
-    org_id: int | None
-    key_id: str | None
-    address: ClientAddress
-    scope: LimitScope
-    spending: Spending
-
-
-RefusalHook = Callable[[RateRefusal], None]
-"""Is called in the request's task for each refused request: it must return at once, and not raise."""
 
 
 class RateLimited(QuireError):

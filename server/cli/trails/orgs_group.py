@@ -19,6 +19,9 @@ orgs = LazyGroup(
             "server.cli.trails.orgs:key_age",
             "Set the age from which API keys should be rotated.",
         ),
+        "limits": Command(
+            "server.cli.trails.limits:limits", "Show or change the rate limits of an org."
+        ),
         "events": Command(
             "server.cli.trails.oversight:events", "List the security events of an org."
         ),
