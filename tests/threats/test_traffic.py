@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -9,7 +10,9 @@ import pytest
 
 from server.access.callers.traffic import TrafficCounts
 from server.addresses import client_of, digest_of
+from server.threats.blocks.automatic import AutomaticBlocks
 from server.threats.blocks.book import address_book
+from server.threats.blocks.parts import block_changes
 from server.threats.traffic.anomalies import DAY_MINUTES
 from server.threats.traffic.counting import TrafficCounting
 from server.threats.traffic.history import EarlierDay, MinuteTally, TrafficHistory, TrafficSubject
@@ -92,6 +95,15 @@ def road(shared_server: Server) -> Iterator[Road]:
         blocking(fetch(shared_server.database, f"DELETE FROM threat_{table}"))
 
 
+async def stuff(road: Road, minute: int, address: str = STRANGER) -> None:
+    """Count refused keys of an address in a minute, enough to be odd."""
+    for _ in range(31):
+        road.services.callers.refused(None, None, address, "invalid_key")
+    counting = road.services.part(TrafficCounting)
+    counting._minute = minute
+    await counting.store()
+
+
 async def _minute(server: Server) -> int:
     assert server.services is not None
     return server.services.part(TrafficCounting).minute()
@@ -165,22 +177,14 @@ def test_who_is_known_for_less_than_a_day_is_not_judged(road: Road) -> None:
 
 def test_credential_stuffing_from_a_new_address_is_told_in_each_minute(road: Road) -> None:
     before = len(road.anomalies("system"))
-
-    async def stuff(minute: int) -> None:
-        for _ in range(31):
-            road.services.callers.refused(None, None, STRANGER, "invalid_key")
-        counting = road.services.part(TrafficCounting)
-        counting._minute = minute
-        await counting.store()
-
     for minute in (road.minute - 1, road.minute):
-        run_in(road.server, stuff(minute))
+        run_in(road.server, stuff(road, minute))
     road.look()
     road.look()
     events = road.anomalies("system")
     assert len(events) == before + 1
     road.sql("DELETE FROM threat_told")  # a minute later
-    run_in(road.server, stuff(road.minute + 1))
+    run_in(road.server, stuff(road, road.minute + 1))
     road.look(road.minute + 1)
     events = road.anomalies("system")
     assert len(events) == before + 2
@@ -192,6 +196,27 @@ def test_credential_stuffing_from_a_new_address_is_told_in_each_minute(road: Roa
     book = road.services.part(address_book)
     run_in(road.server, book.store())
     assert run_in(road.server, book.text_of(digest)) == STRANGER
+
+
+def test_five_minutes_of_refusals_lead_to_a_block(road: Road) -> None:
+    services, address = road.services, "203.0.113.77"
+    rule = AutomaticBlocks(
+        services.database,
+        services.part(block_changes),
+        services.blocked,
+        services.part(address_book),
+        5,
+    )
+    minutes = range(road.minute - 5, road.minute + 1)
+    for minute in minutes:
+        run_in(road.server, stuff(road, minute, address))
+        road.sql("DELETE FROM threat_told")  # a minute passes
+        road.look(minute)
+        run_in(road.server, services.part(address_book).store())
+        run_in(road.server, rule.apply())  # if the server's own task has not just done it
+        run_in(road.server, services.register.catch_up())
+        is_blocked = services.blocked.until_us(client_of(address)) is not None
+        assert is_blocked == (minute == minutes[-1])
 
 
 def test_what_an_address_is_let_in_for_does_not_count_for_a_block(road: Road) -> None:
@@ -234,6 +259,24 @@ def test_compacted_hours_say_what_the_minutes_said(road: Road) -> None:
     total = road.sql("SELECT sum(requests)::int FROM threat_days")[0][0]
     assert total == sum(100 * day + at for day in range(1, 9) for at in near)
     assert road.sql("SELECT count(*) FROM threat_minutes")[0][0] == 0
+
+
+def test_processes_add_to_the_same_minute_at_once(road: Road) -> None:
+    names = [f"{n:032x}" for n in range(20)]
+
+    async def add(order: list[str]) -> None:
+        async with road.services.database.transaction() as connection:
+            counts = {
+                TrafficSubject(road.org_id, "address", name): MinuteTally(1, 2, 3) for name in order
+            }
+            await TrafficHistory(connection).add(road.minute, counts)
+
+    async def at_once() -> None:
+        await asyncio.gather(*(add(names[::step]) for step in (1, -1, 1, -1)))
+
+    run_in(road.server, at_once())
+    rows = road.sql("SELECT requests, refusals, failures FROM threat_minutes")
+    assert [tuple(row) for row in rows] == [(4, 8, 12)] * 20
 
 
 def test_a_day_that_grew_is_told_once(road: Road) -> None:
