@@ -94,5 +94,31 @@ def test_a_file_below_a_url_has_a_deadline_and_a_bound(dripping: str) -> None:
             source.read("large", LARGE - 1)
 
 
+def test_a_server_that_is_asked_too_often_is_asked_again_later(log: Path) -> None:
+    """Each file is refused once, as by a rate limit; a file that is refused on is given up."""
+    refused: set[str] = set()
+
+    class Busy(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+        def do_GET(self) -> None:
+            if self.path in refused:
+                super().do_GET()
+                return
+            if self.path != "/never":
+                refused.add(self.path)
+            self.send_response(429)
+            self.send_header("retry-after", "0" if self.path != "/never" else "60")
+            self.end_headers()
+
+    with serving(partial(Busy, directory=str(log))) as url:
+        assert verify_log_at(url, PINS).outcome == "verified"
+        assert len(refused) > 3
+        given_up = pytest.raises(EvidenceError, match="asked too often")
+        with open_source(url, file_seconds=30) as source, given_up:
+            source.read("never")
+
+
 def test_a_url_that_no_server_answers() -> None:
     assert verify_log_at("http://127.0.0.1:9/log").outcome == "unreadable"

@@ -26,6 +26,11 @@ FILE_SECONDS_MAX: Final = 300.0
 """The longest time for one whole file."""
 _URL: Final = ("http://", "https://")
 _NOT_THERE: Final = {404, 410}
+_BUSY: Final = 429
+WAIT_S_MAX: Final = 60.0
+"""The longest pause that a server may ask for with ``Retry-After``."""
+_LEAST_WAIT_S: Final = 0.05
+"""The shortest one: a server that asks for none is not asked without a pause."""
 
 
 class Source(Protocol):
@@ -91,6 +96,15 @@ class Folder:
             yield from ((prefix / name).as_posix() for name in sorted(names))
 
 
+class _Busy(Exception):
+    """The server refuses to answer now; ``wait_s`` is how long to wait."""
+
+    def __init__(self, retry_after: str) -> None:
+        super().__init__(retry_after)
+        seconds = float(retry_after) if retry_after.isdecimal() else 1.0
+        self.wait_s = min(max(seconds, _LEAST_WAIT_S), WAIT_S_MAX)
+
+
 class Web:
     """Files below a URL, in the form of C2SP tlog-tiles."""
 
@@ -103,15 +117,31 @@ class Web:
         self._file_seconds = file_seconds
 
     def read(self, path: str, limit: int = FILE_BYTES_MAX) -> bytes | None:
+        """Read a file; a server that answers 429 is asked again after its ``Retry-After``."""
+        end = time.monotonic() + self._file_seconds
+        while True:
+            try:
+                return self._read(path, limit, end)
+            except _Busy as busy:
+                if time.monotonic() + busy.wait_s > end:
+                    raise EvidenceError(
+                        f"{self._url}/{path} can't be read: the server is asked too often, and takes "
+                        "longer than this file may take. Read the log with fewer others at a time"
+                    ) from None
+                time.sleep(busy.wait_s)
+
+    def _read(self, path: str, limit: int, end: float) -> bytes | None:
+        """Ask for a file once. Raises EvidenceError, _Busy."""
         import httpx2  # noqa: PLC0415 - loaded already
 
         url = f"{self._url}/{path}"
-        end = time.monotonic() + self._file_seconds
         data = bytearray()
         try:
             with self._client.stream("GET", url) as response:
                 if response.status_code in _NOT_THERE:
                     return None
+                if response.status_code == _BUSY:
+                    raise _Busy(response.headers.get("retry-after", ""))
                 if response.status_code != httpx2.codes.OK:
                     raise EvidenceError(
                         f"{url} can't be read: the server answered with HTTP status "
