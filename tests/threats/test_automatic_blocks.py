@@ -42,6 +42,13 @@ def test_the_query_has_the_numbers_of_the_rule() -> None:
     assert f"interval '{rules.WINDOW.total_seconds() // 60:.0f} minutes'" in store.SCORED
 
 
+async def test_the_query_finds_its_events_by_an_index(database_of_module: Database) -> None:
+    async with block_office(database_of_module) as office, office.database.transaction() as session:
+        await session.execute("SET LOCAL enable_seqscan = off")
+        plan = await session.fetch(f"EXPLAIN {store.SCORED.replace('$1', '5')}")
+        assert any("security_events_scored" in line for (line,) in plan)
+
+
 async def test_five_serious_events_block_an_address_once(database_of_module: Database) -> None:
     async with block_office(database_of_module) as office:
         address = "192.0.2.1"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,12 +25,16 @@ OTHERS_EXEMPT = "203.0.113.99"
 
 @pytest.fixture(scope="module")
 def second_gate(gate: Gate) -> Iterator[Gate]:
-    """Another server on the same database, which has one more exempt address."""
+    """Another server on the same database, with one more exempt address, and a private listener."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     running = start_server(
         gate.server.database,
         gate.server.settings.data_dir,
         trusted_proxies="127.0.0.0/8",
         block_exempt=f"{EXEMPT}, {OTHERS_EXEMPT}",
+        metrics_port=port,
     )
     running.platform_key = gate.server.platform_key
     running.org, running.admin_key = gate.server.org, gate.server.admin_key
@@ -92,6 +98,17 @@ def test_the_exempt_of_each_server_is_let_in_whatever_another_says(
     assert not gate.let_in(OTHERS_EXEMPT)
     until(lambda: made["id"] in second_gate.blocks())
     assert second_gate.let_in(OTHERS_EXEMPT)
+    assert gate.lift(made["id"]) == 204
+
+
+def test_the_private_listener_refuses_nobody(gate: Gate, second_gate: Gate) -> None:
+    made = gate.block("203.0.113.9")
+    until(lambda: not second_gate.let_in("203.0.113.9"))
+    port = second_gate.server.settings.metrics_port
+    private = Gate(replace(second_gate.server, url=f"http://127.0.0.1:{port}"))
+    for path in ("/livez", "/readyz", "/metrics"):
+        assert private.coming("203.0.113.9", path=path).status in {200, 503}
+        assert second_gate.coming("203.0.113.9", path=path).status == 403
     assert gate.lift(made["id"]) == 204
 
 

@@ -12,6 +12,7 @@ from tests.support.clusters import Database
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_an_act_killed_at_any_step_is_whole_and_can_be_repeated(
     database: Database, tmp_path: Path
 ) -> None:
