@@ -12,7 +12,15 @@ from typing import Final
 
 from ledger.core.register import Register
 from ledger.errors import ProblemType, QuireError
-from server.addresses import ClientAddress, Network, contains, digest_of, network, networks
+from server.addresses import (
+    ClientAddress,
+    Network,
+    client_of,
+    contains,
+    digest_of,
+    network,
+    networks,
+)
 from server.settings import Settings
 
 LOCAL: Final = (
@@ -55,11 +63,7 @@ def spelt(seconds: int) -> str:
 
 
 class BlockedAddresses:
-    """The blocks as one process knows them.
-
-    ``digest`` returns the digest of an address by ``address_key``. ``now_us`` returns the time in µs
-    since the Unix epoch.
-    """
+    """The blocks as one process knows them. ``now_us`` returns the time in µs since the Unix epoch."""
 
     def __init__(
         self,
@@ -68,21 +72,22 @@ class BlockedAddresses:
         exempt: Iterable[Network],
         now_us: Callable[[], int],
     ) -> None:
-        self.digest = lru_cache(maxsize=MAX_CACHED)(partial(digest_of, key=address_key))
+        self._digest_of = lru_cache(maxsize=MAX_CACHED)(partial(_digest_of_group, address_key))
         self.exempt = tuple(exempt)
         self.now_us = now_us
         self._register = register
+
+    def digest(self, address: ClientAddress) -> str:
+        """Return the digest of an address by which blocks and events name it."""
+        return self._digest_of(address.group)
 
     def until_us(self, address: ClientAddress) -> int | None:
         """Return the end of the block of an address; None for one that is let in."""
         blocks = self._register.state.blocks
         if not blocks.last_end_us:  # there was never any: the usual case
             return None
-        now_us = self.now_us()
-        if now_us >= blocks.last_end_us:
-            return None
-        block = blocks.of(self.digest(address))
-        if block is None or not block.is_live(now_us) or contains(self.exempt, address.ip):
+        block = blocks.of(self._digest_of(address.group))
+        if block is None or not block.is_live(self.now_us()) or contains(self.exempt, address.ip):
             return None
         return block.until_us
 
@@ -92,6 +97,10 @@ class BlockedAddresses:
         if until_us is None:
             return None
         return AddressBlocked(max(1, -((self.now_us() - until_us) // 1_000_000)))
+
+
+def _digest_of_group(key: bytes, group: str) -> str:
+    return digest_of(client_of(group), key)
 
 
 def never_blocked(settings: Settings) -> tuple[Network, ...]:
