@@ -86,6 +86,10 @@ def call(here: Office, case: Case) -> Called:
         path = f"/v1/orgs/{here.org}/security-events?acknowledged=false"
         events = server.request("GET", path, key=here.key).json()["events"]
         things["event_id"] = str(events[0]["id"])
+    if "{block_id}" in case.path:
+        asked = {"address": "198.51.100.77", "reason": "to be lifted"}
+        made = server.request("POST", "/v1/blocks", asked, key=server.platform_key)
+        things["block_id"] = made.json()["id"]
     if case.path.endswith("/thaw"):
         freeze(here)
     path = re.sub(r"{(\w+)}", lambda name: things[name[1]], case.path)
