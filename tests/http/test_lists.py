@@ -47,6 +47,7 @@ LISTS = [
     Listed("/v1/orgs/{org}/checkpoints", "checkpoints", "size"),
     Listed("/v1/orgs/{org}/security-events", "events", "id"),
     Listed("/v1/log/anchors", "anchors", "size"),
+    Listed("/v1/blocks", "blocks", "id"),
 ]
 
 
@@ -93,7 +94,7 @@ def pages(get: Callable[[str], Any], path: str, limit: int) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def filled(shared_server: Server) -> Server:
-    """A server with five rows in each list: five signed batches, events, orgs and keys."""
+    """A server with five rows in each list: five signed batches, events, orgs, keys and blocks."""
     here = office(shared_server, count=1)
     for number in range(1, ROWS):
         here.append([event(number)])
@@ -105,6 +106,10 @@ def filled(shared_server: Server) -> Server:
         here.org,
         shared_server.create_key(here.org, "admin"),
     )
+    for number in range(ROWS):
+        asked = {"address": f"198.51.100.{number}", "reason": "a row of a list"}
+        made = shared_server.request("POST", "/v1/blocks", asked, key=shared_server.platform_key)
+        assert made.status in {200, 201}, made.body
     here.trees.execute(
         "INSERT INTO security_events (org_id, kind, detail) "
         "SELECT id, 'org_frozen', n::text FROM orgs, generate_series(1, 5) n WHERE slug = $1",
