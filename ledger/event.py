@@ -93,7 +93,7 @@ _known_names: Final = KnownNames(FIELD_NAMES)
 _Read = Callable[[bytes], tuple[EventFields, Iterable[str]]]
 """Reads an event: its recognised fields, and the names of all its fields."""
 
-Pieces = Iterator[list["Event"]]
+EventPieces = Iterator[list["Event"]]
 """Events of a body, some at a time; each piece is parsed when it is asked for."""
 
 _fields_from_json = msgspec.json.Decoder(EventFields).decode
@@ -150,7 +150,7 @@ def parse_json(body: bytes, *, max_events: int, max_payload: int) -> tuple[list[
     return _joined(pieces), single
 
 
-def json_pieces(body: bytes, *, max_events: int, max_payload: int) -> tuple[Pieces, bool]:
+def json_pieces(body: bytes, *, max_events: int, max_payload: int) -> tuple[EventPieces, bool]:
     """Do the same as :func:`parse_json` in pieces of events; each is parsed when it is asked for."""
     _require_utf8(body)
     start = body.lstrip()[:1]
@@ -185,7 +185,7 @@ def parse_ndjson(body: bytes, *, max_events: int, max_payload: int) -> list[Even
     return _joined(ndjson_pieces(body, max_events=max_events, max_payload=max_payload))
 
 
-def ndjson_pieces(body: bytes, *, max_events: int, max_payload: int) -> Pieces:
+def ndjson_pieces(body: bytes, *, max_events: int, max_payload: int) -> EventPieces:
     """Yield the same events as :func:`parse_ndjson`, in pieces."""
     _require_utf8(body)
     # Without white space at the end each match ends in a line, so none is tried in vain.
@@ -209,7 +209,7 @@ def parse_msgpack(body: bytes, *, max_events: int, max_payload: int) -> list[Eve
     return _joined(msgpack_pieces(body, max_events=max_events, max_payload=max_payload))
 
 
-def msgpack_pieces(body: bytes, *, max_events: int, max_payload: int) -> Pieces:
+def msgpack_pieces(body: bytes, *, max_events: int, max_payload: int) -> EventPieces:
     """Return the same events as :func:`parse_msgpack`, in pieces."""
     if body[:1] in {b"\xdc", b"\xdd"} and (count := _size(body)) > max_events:
         if count > len(body):  # each event takes at least one byte
@@ -241,11 +241,11 @@ def is_json_payload(payload: bytes) -> bool:
     return payload.lstrip()[:1] == b"{"
 
 
-def _joined(pieces: Pieces) -> list[Event]:
+def _joined(pieces: EventPieces) -> list[Event]:
     return [event for piece in pieces for event in piece]
 
 
-def _pieces(parts: Iterable[bytes], max_events: int, max_payload: int, read: _Read) -> Pieces:
+def _pieces(parts: Iterable[bytes], max_events: int, max_payload: int, read: _Read) -> EventPieces:
     bounded = list(islice(parts, max_events + 1))
     if not bounded:
         raise InvalidEvent("the request holds no event; send at least one")

@@ -53,12 +53,17 @@ class Pieces:
         self._taken = False
         """Whether a piece was begun in this turn of the loop, or it rests from one."""
         self._waiting: RoundRobin[asyncio.Future[None]] = RoundRobin()
+        self._of_server: deque[asyncio.Future[None]] = deque()
+        """Commits, for which many orgs may wait: they come first, and are few at a time."""
 
     async def take(self, owner: Hashable) -> None:
         """Return in a turn of the loop in which no other piece begins."""
         if self._taken:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.put(owner, turn)
+            if owner is None:
+                self._of_server.append(turn)
+            else:
+                self._waiting.put(owner, turn)
             await turn
             return
         self._begin()
@@ -73,8 +78,8 @@ class Pieces:
             asyncio.get_running_loop().call_soon(self._next)
             return
         self._taken = False
-        while self._waiting and not self._taken:
-            turn = self._waiting.take()
+        while (self._of_server or self._waiting) and not self._taken:
+            turn = self._of_server.popleft() if self._of_server else self._waiting.take()
             if not turn.done():  # cancelled
                 turn.set_result(None)
                 self._begin()
@@ -86,7 +91,8 @@ _of_loops: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, Pieces]] = WeakKey
 async def piece(owner: Hashable = None) -> None:
     """Wait until the running loop has time for a piece of long work of this owner.
 
-    The owner is an org's id, or None for the server itself.
+    The owner is an org's id, or None for the server itself, which comes first. Whoever waits here
+    holds nothing that other orgs wait for: no connection, no parser.
     """
     await pieces_of(asyncio.get_running_loop()).take(owner)
 

@@ -12,7 +12,7 @@ from ledger.errors import InvalidEvent, PayloadTooLarge
 from ledger.event import (
     Event,
     EventFields,
-    Pieces,
+    EventPieces,
     json_pieces,
     msgpack_pieces,
     ndjson_pieces,
@@ -89,7 +89,7 @@ def parse_body(form: BodyForm, body: bytes, limits: IntakeLimits) -> tuple[list[
     return [event for piece in pieces for event in piece], single
 
 
-def body_pieces(form: BodyForm, body: bytes, limits: IntakeLimits) -> tuple[Pieces, bool]:
+def body_pieces(form: BodyForm, body: bytes, limits: IntakeLimits) -> tuple[EventPieces, bool]:
     """Do the same in pieces; each raises InvalidEvent when it is asked for, and some at once."""
     events, payload = limits.max_events, limits.max_payload
     if form is BodyForm.JSON:

@@ -27,7 +27,6 @@ from ledger.intake.bodies import (
     events_of,
 )
 from ledger.intake.record_lists import RecordLists, add_part
-from ledger.pieces import piece
 from ledger.workers import WorkerKind, WorkerProcess
 
 PARSERS: Final = 2
@@ -69,9 +68,9 @@ class ParserPool:
         """
         async with self._turn(org_id):
             try:
-                return await self._parse(org_id, form, body, limits)
+                return await self._parse(form, body, limits)
             except ParserLost:
-                return await self._parse(org_id, form, body, limits)
+                return await self._parse(form, body, limits)
 
     async def take_out(self, org_id: int, body: bytes) -> tuple[bytes, RecordLists]:
         """Return a request without its long lists of record ids, and the lists.
@@ -80,36 +79,33 @@ class ParserPool:
         """
         async with self._turn(org_id):
             try:
-                return await self._take_out(org_id, body)
+                return await self._take_out(body)
             except ParserLost:
-                return await self._take_out(org_id, body)
+                return await self._take_out(body)
 
-    async def _parse(
-        self, org_id: int, form: BodyForm, body: bytes, limits: IntakeLimits
-    ) -> _Parsed:
+    async def _parse(self, form: BodyForm, body: bytes, limits: IntakeLimits) -> _Parsed:
         async with self._parser() as parser:
             await parser.send(ORDER.pack(form, limits.max_events, limits.max_payload), body)
             events: list[Event] = []
             answer = ParserAnswer([], more=True)
             while answer.more:
-                received = await parser.receive()
-                await piece(org_id)
-                answer = _answer_of(received)
+                answer = _answer_of(await parser.receive())
                 events += events_of(answer.events, body)
+                if answer.more:
+                    await asyncio.sleep(0)  # other requests first; no piece: the parser is held
         if answer.refusal is not None:
             raise error_of(answer.refusal)
         return events, answer.single
 
-    async def _take_out(self, org_id: int, body: bytes) -> tuple[bytes, RecordLists]:
+    async def _take_out(self, body: bytes) -> tuple[bytes, RecordLists]:
         lists: RecordLists = {}
         async with self._parser() as parser:
             await parser.send(ORDER.pack(BodyForm.RECORD_LISTS, 0, 0), body)
             answer = ListAnswer()
             while answer.rest is None and answer.refusal is None:
-                received = await parser.receive()
-                await piece(org_id)
-                answer = _list_of(received)
+                answer = _list_of(await parser.receive())
                 add_part(lists, answer)
+                await asyncio.sleep(0)  # other requests first; no piece: the parser is held
         if answer.refusal is not None:
             raise error_of(answer.refusal)
         return answer.rest or b"", lists

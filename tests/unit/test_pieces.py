@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import pairwise
 
-from ledger.pieces import piece
+from ledger.pieces import piece, pieces_of
 
 
 async def steps_of(work: list[asyncio.Task[None]], done: list[str]) -> list[int]:
@@ -54,3 +54,26 @@ def test_each_loop_has_pieces_of_its_own() -> None:
         done: list[str] = []
         asyncio.run(long_work("a", 3, done))
         assert len(done) == 3
+
+
+async def test_the_server_s_own_pieces_come_first() -> None:
+    done: list[str | None] = []
+
+    async def long(owner: str | None) -> None:
+        for _ in range(3):
+            await piece(owner)
+            done.append(owner)
+
+    work = [asyncio.create_task(long(f"org {number}")) for number in range(20)]
+    await asyncio.sleep(0)
+    await asyncio.gather(*work, long(None))
+    assert [at for at, owner in enumerate(done) if owner is None][-1] < 8
+
+
+async def test_turns_without_a_piece_follow_each_where_it_rests() -> None:
+    pieces_of(asyncio.get_running_loop()).rests = 2
+    done: list[str] = []
+    work = [asyncio.create_task(long_work("a", 2, done)) for _ in range(3)]
+    steps = await steps_of(work, done)
+    begun = [at for at, step in enumerate(steps) if step]
+    assert all(after - before >= 3 for before, after in pairwise(begun))

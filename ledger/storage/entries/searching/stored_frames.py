@@ -12,7 +12,6 @@ from ledger.blocks.layout import BlockDamaged, Frame
 from ledger.blocks.reading import UnreadableEntries
 from ledger.blocks.selecting import BlockRow, MatchedRecord, piece_bounds
 from ledger.chain import StoredEntry
-from ledger.pieces import piece
 from ledger.storage.database import Connection
 from ledger.storage.entries.blocks import LOOP_BYTES
 from ledger.storage.entries.searching import block_rows
@@ -21,9 +20,6 @@ from ledger.storage.entries.searching.walking import off_loop
 
 RUN_BYTES: Final = 8 << 20
 """Raw bytes of payload frames that are read at once; one frame may exceed them."""
-
-RECORDS_AT_ONCE: Final = 250
-"""Entries that are completed without a pause: about a millisecond."""
 
 _Place = tuple[int, datetime, Frame]
 """The key of a block, and the frame or piece of a frame that has a payload."""
@@ -93,19 +89,10 @@ async def completed(
         stored = await fetch_frames(connection, org_id, "payloads", [*frames.values()])
         known = dict(zip(frames, stored, strict=True))
         large = sum(frame.raw_size for _, frame in frames.values()) > LOOP_BYTES
-        contents: dict[_Place, bytes] = {}
-        for some in _parts(run):
-            if len(run) > RECORDS_AT_ONCE:
-                await piece(org_id)
-            unreadable = await off_loop(large, _complete, org_id, some, known, contents, entries)
-            if unreadable is not None:
-                return entries, unreadable
+        unreadable = await off_loop(large, _complete, org_id, run, known, entries)
+        if unreadable is not None:
+            return entries, unreadable
     return entries, None
-
-
-def _parts(run: Sequence[_Placed]) -> Iterator[Sequence[_Placed]]:
-    for first in range(0, len(run), RECORDS_AT_ONCE):
-        yield run[first : first + RECORDS_AT_ONCE]
 
 
 def _runs_between(
@@ -149,13 +136,10 @@ def _complete(
     org_id: int,
     records: Sequence[_Placed],
     stored: Mapping[_Place, bytes],
-    contents: dict[_Place, bytes],
     entries: list[StoredEntry],
 ) -> UnreadableEntries | None:
-    """Add entries to the list; return those of the first frame that can't be read.
-
-    ``contents`` are those of frames that were read before.
-    """
+    """Add entries to the list; return those of the first frame that can't be read."""
+    contents: dict[_Place, bytes] = {}
     for record, place in records:
         frame = place[2]
         if place not in contents:
