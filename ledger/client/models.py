@@ -447,7 +447,7 @@ class ThreatScoreInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ThreatCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is counted in a period: security events, what was blocked, serious events."""
+    """The counts of a period: security events, what was blocked, serious events."""
 
     total_events: int
     blocked_attempts: int

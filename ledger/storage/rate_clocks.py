@@ -1,4 +1,4 @@
-"""What all processes have used of rate limits, in PostgreSQL.
+"""The use of rate limits by all processes, in PostgreSQL.
 
 The rows have no MAC: who can write to these tables can lift limits for a while, or use them up, and
 nothing else. Places are keyed digests, so that no address is stored.
@@ -53,7 +53,7 @@ FORGET_BUDGETS: Final = f"DELETE FROM rate_budgets WHERE tat_us < {_NOW_US} - {M
 
 
 class UsedTime(NamedTuple):
-    """What one process used of a limit, as time; the first admission was ``age_us`` ago."""
+    """The use of a limit by one process, as time; the first admission was ``age_us`` ago."""
 
     place: bytes
     age_us: int

@@ -59,6 +59,15 @@ KeyCursor = Annotated[
         schema_extra={"examples": ["9f86d081884c7d65"]},
     ),
 ]
+OrganizationId = Annotated[
+    str | None,
+    QueryParameter(
+        name="organization_id",
+        max_length=63,
+        description="Slug of the org; none: that of the key",
+        schema_extra={"examples": ["acme"]},
+    ),
+]
 MAX_EVENT = 2**63 - 1
 BeforeEvent = Annotated[
     int,

@@ -20,7 +20,7 @@ from server.access.principal import Principal
 from server.access.rights import May, Right
 from server.http.caller import HttpRequest, interruptible, org_named, principal_of, services_of
 from server.http.contract import ResponseHeader, asks, text
-from server.http.parameters import MAX_EVENT, MAX_TEXT_CHARS
+from server.http.parameters import MAX_EVENT, MAX_TEXT_CHARS, OrganizationId
 from server.http.problems import BadRequest
 from server.http.routes.entries import page_turn
 from server.http.streams.streamed_response import StreamedResponse
@@ -36,15 +36,6 @@ MISSING: Final = "there is no such verification for this key"
 FILE_NAME: Final = ResponseHeader(
     "Content-Disposition", "A name for the file", 'attachment; filename="audit-acme.csv"'
 )
-Organization = Annotated[
-    str | None,
-    QueryParameter(
-        name="organization_id",
-        max_length=63,
-        description="Slug of the org; none: that of the key",
-        schema_extra={"examples": ["acme"]},
-    ),
-]
 LogId = Annotated[
     str,
     PathParameter(
@@ -112,7 +103,7 @@ async def _org(
 @get("/audit/logs", operation_id="listAuditLogs", opt=asks(May.READ, problems=(404, 422)))
 async def list_logs(
     request: HttpRequest,
-    organization: Organization = None,
+    organization: OrganizationId = None,
     limit: LogLimit = 50,
     status: LogStatus = None,
     before: Before = None,
@@ -128,7 +119,7 @@ async def list_logs(
 
 @get("/audit/logs/{record:str}", operation_id="getAuditLog", opt=asks(May.READ, problems=(400,)))
 async def get_log(
-    request: HttpRequest, record: LogId, organization: Organization = None
+    request: HttpRequest, record: LogId, organization: OrganizationId = None
 ) -> LogDetailBody:
     """Get one verification, with what proves its entry."""
     services, org, principal = await _org(request, organization, May.READ)
@@ -152,7 +143,7 @@ async def get_log(
     ),
     media_type=CSV,
 )
-async def export_logs(request: HttpRequest, organization: Organization = None) -> ASGIApp:
+async def export_logs(request: HttpRequest, organization: OrganizationId = None) -> ASGIApp:
     """Export all verifications as CSV, newest first."""
     services, org, principal = await _org(request, organization, May.READ)
     interruptible(request)
@@ -174,7 +165,7 @@ async def export_logs(request: HttpRequest, organization: Organization = None) -
 )
 async def verify_audit_trail(
     request: HttpRequest,
-    organization: Organization = None,
+    organization: OrganizationId = None,
     start: Start = None,
     end: End = None,
 ) -> TrailCheckBody:

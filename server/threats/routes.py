@@ -23,7 +23,7 @@ from server.http.caller import (
     services_of,
 )
 from server.http.contract import asks
-from server.http.parameters import MAX_EVENT, OrgSlug
+from server.http.parameters import MAX_EVENT, OrganizationId, OrgSlug
 from server.http.problems import BadRequest
 from server.threats.bodies import (
     QwedEventBody,
@@ -37,15 +37,6 @@ from server.threats.summary import summary_of
 from server.threats.writing import type_of
 from server.trails.services import Services
 
-OrganizationId = Annotated[
-    str | None,
-    QueryParameter(
-        name="organization_id",
-        max_length=63,
-        description="Slug of the org; none: that of the key",
-        schema_extra={"examples": ["acme"]},
-    ),
-]
 BeforeId = Annotated[
     int,
     QueryParameter(

@@ -1,4 +1,4 @@
-"""What is known of the threats to an org: its score, the level of a period, who contributes."""
+"""The threats to an org, as far as they are known: its score, the level of a period, who contributes."""
 
 from __future__ import annotations
 

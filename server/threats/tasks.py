@@ -1,10 +1,11 @@
-"""What a worker does about threats beside requests."""
+"""The tasks of a worker about threats, beside requests."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import random
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -31,20 +32,33 @@ async def write_events(services: Services) -> None:
     trouble = Lasting(
         "security events about callers wait", "security events are written", grace_s=GRACE_S
     )
-    writer, pause_s = services.part(EventWriter), services.settings.of(ThreatSettings)
+    writer = services.part(EventWriter)
+    pause_s = services.settings.of(ThreatSettings).security_event_seconds
+    await _repeat(pause_s, writer.write_noted, trouble, at_end=writer.write_noted)
+
+
+async def _repeat(
+    pause_s: float,
+    act: Callable[[], Awaitable[object]],
+    trouble: Lasting,
+    *,
+    at_end: Callable[[], Awaitable[object]],
+) -> None:
+    """Act after each pause, until it is cancelled; then once more for the rest."""
     try:
         while True:
             # Processes of one machine start together; they need not do this together.
-            await asyncio.sleep(pause_s.security_event_seconds * random.uniform(0.8, 1.2))  # noqa: S311
+            await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311
             try:
-                await writer.write_noted()
+                await act()
             except StorageError as error:
                 trouble.failed(log.warning, str(error), early=log.info)
             else:
                 trouble.fine()
     finally:
         with contextlib.suppress(StorageError, TimeoutError):
-            await asyncio.wait_for(writer.write_noted(), LAST_WRITE_S)
+            async with asyncio.timeout(LAST_WRITE_S):
+                await at_end()
 
 
 async def forget_old(services: Services) -> None:
@@ -68,15 +82,4 @@ async def watch_traffic(services: Services) -> None:
     trouble = Lasting("traffic is not judged", "traffic is judged again", grace_s=GRACE_S)
     watch, counting = services.part(TrafficWatch), services.part(TrafficCounting)
     pause_s = services.settings.of(ThreatSettings).traffic_seconds
-    try:
-        while True:
-            await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311
-            try:
-                await watch.look()
-            except StorageError as error:
-                trouble.failed(log.warning, str(error), early=log.info)
-            else:
-                trouble.fine()
-    finally:
-        with contextlib.suppress(StorageError, TimeoutError):
-            await asyncio.wait_for(counting.store(), LAST_WRITE_S)
+    await _repeat(pause_s, watch.look, trouble, at_end=counting.store)

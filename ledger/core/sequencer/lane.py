@@ -20,7 +20,7 @@ from ledger.storage.entries.heads import HeadCounts, KnownEnd, LockedHead
 MAX_REMEMBERED_HEADS: Final = 100_000
 SHARED_EVENTS: Final = 500
 SHARED_BYTES: Final = 1 << 20
-"""What one org adds at most to a batch that other orgs share; more it writes alone."""
+"""The most that one org adds to a batch that other orgs share; more it writes alone."""
 
 
 class Lane:

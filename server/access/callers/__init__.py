@@ -1,1 +1,1 @@
-"""What callers of one process do, counted and noted in memory."""
+"""The acts of callers of one process, counted and noted in memory."""

@@ -1,4 +1,4 @@
-"""What callers of one process did that is a security event, until it is written as one.
+"""Notes of what callers of one process did, until they are written as security events.
 
 Nothing is written for each request: occurrences of the same kind by the same caller are one note,
 with their number. Everything is bounded: callers that do not fit are noted together, as others.

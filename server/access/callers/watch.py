@@ -28,7 +28,7 @@ Admitted = tuple[OrgFacts | None, Principal | None]
 
 
 class CallerWatch:
-    """What callers of one process did: ``services.callers``.
+    """Counts and notes the acts of callers of one process: ``services.callers``.
 
     An address is given by its group. What concerns no org belongs to the org `system`.
     """

@@ -25,7 +25,7 @@ _S_US: Final = 1_000_000
 
 
 class Budget(NamedTuple):
-    """What one key, or all keys of an org, may do; all of it at once, and then evenly."""
+    """The rate of one key, or of all keys of an org; all of it at once, and then evenly."""
 
     scope: LimitScope
     spending: Spending

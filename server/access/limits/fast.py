@@ -50,7 +50,7 @@ class FastLimit(NamedTuple):
 
 
 class _UseClock:
-    """What was used of one limit. ``pending_ns`` is not told yet; it was used from ``since_ns`` on."""
+    """The use of one limit. ``pending_ns`` is not told yet; it was used from ``since_ns`` on."""
 
     __slots__ = ("is_of_address", "pending_ns", "place", "rate", "since_ns", "tat_ns")
 

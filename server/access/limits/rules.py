@@ -1,4 +1,4 @@
-"""What rates are limited, for whom, and how a refusal is told."""
+"""The kinds of rates that are limited, for whom, and how a refusal is told."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from server.access.limits.gcra import SECOND_NS, Rate
 
 
 class Spending(IntEnum):
-    """What a request spends: the first three have limits per key and org."""
+    """The kind of use that a request is: the first three have limits per key and org."""
 
     APPEND = 0
     """A request that appends, whatever the number of its events."""

@@ -34,7 +34,7 @@ _data_dir = click.option(
 
 
 class BlockWork(NamedTuple):
-    """What a command works with."""
+    """The parts that a command works with."""
 
     blocked: BlockedAddresses
     changes: BlockChanges
